@@ -1,0 +1,200 @@
+"""Graph -> ONNX's `ModelProto`, checked; weights inside it or in a file beside it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from reference import __version__
+
+from .errors import ExportError
+from .graph import MICROSOFT_DOMAIN, Graph, Value
+
+PROTOBUF_LIMIT = 2**31 - 1  # bytes in one message, and so in a model file with its weights
+INLINE_BYTES = 1024  # smaller tensors stay inside: onnxruntime needs shape constants there
+ALIGNMENT = 4096  # of a tensor in the weights file, so that it can be mapped
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where each weight lies in a file beside the model.
+
+    Attributes
+    ----------
+    file : str
+        The file's name, relative to the model's folder.
+    offsets : dict of str to int
+        Byte at which each weight begins.
+    """
+
+    file: str
+    offsets: dict[str, int]
+
+    @classmethod
+    def lay_out(cls, file: str, weights: Mapping[str, npt.NDArray[Any]]) -> "Weights":
+        """A place for every weight that is too large to stay inside the model."""
+        offsets, end = {}, 0
+        for name, array in weights.items():
+            if array.nbytes >= INLINE_BYTES:
+                offsets[name] = end + -end % ALIGNMENT
+                end = offsets[name] + array.nbytes
+        return cls(file, offsets)
+
+    def write(self, directory: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write the weights file, one tensor after the other."""
+        with (directory / self.file).open("wb") as stream:
+            for name, offset in self.offsets.items():
+                stream.write(b"\0" * (offset - stream.tell()))
+                stream.write(np.ascontiguousarray(weights[name]).data)
+
+
+def to_onnx(graph: Graph, weights: Weights | None = None) -> onnx.ModelProto:
+    """Build and check the ONNX model of a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        From `trace`.
+    weights : Weights, optional
+        Where the weights lie; without it they are inside the model.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Fully checked, with strict shape inference.
+
+    Raises
+    ------
+    ExportError
+        Where the weights do not fit into one protobuf message, or the check fails.
+    """
+    inside = sum(a.nbytes for a in [*graph.weights.values(), *graph.constants.values()])
+    if weights is None and inside >= PROTOBUF_LIMIT:
+        raise ExportError(
+            f"graph {graph.name}: {inside:,} bytes of weights; one model file holds at most "
+            f"{PROTOBUF_LIMIT:,}. Call exporter.save, which puts them into a file beside it."
+        )
+    tensors = [_tensor(name, array, weights) for name, array in graph.weights.items()]
+    tensors += [numpy_helper.from_array(array, name) for name, array in graph.constants.items()]
+    domains = {"": graph.opset} | {
+        node.domain: 1 for node in graph.nodes if node.domain == MICROSOFT_DOMAIN
+    }
+    opsets = [helper.make_opsetid(domain, version) for domain, version in domains.items()]
+    proto = helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node(
+                    node.op,
+                    node.inputs,
+                    node.outputs,
+                    name=node.outputs[0],
+                    domain=node.domain,
+                    **_attributes(node.attributes),
+                )
+                for node in graph.nodes
+            ],
+            _identifier(graph.name),
+            [_value_info(value) for value in graph.inputs],
+            [_value_info(value) for value in graph.outputs],
+            initializer=tensors,
+            value_info=[_value_info(value) for value in graph.values.values()],
+        ),
+        opset_imports=opsets,
+        ir_version=helper.find_min_ir_version_for(opsets, ignore_unknown=True),
+        producer_name="picobatch",
+        producer_version=__version__,
+    )
+    _check(proto, graph.name)
+    return proto
+
+
+def save(graph: Graph, path: Path | str, *, limit: int = PROTOBUF_LIMIT // 2) -> None:
+    """Write a graph as a model file, with large weights in a file beside it.
+
+    Parameters
+    ----------
+    graph : Graph
+        From `trace`.
+    path : Path
+        The model file. Where the weights exceed `limit`, they go into `<path>_data`.
+    limit : int
+        Bytes of weights that stay inside the model file.
+
+    Raises
+    ------
+    ExportError
+        Where the check fails.
+    """
+    path = Path(path)
+    if sum(array.nbytes for array in graph.weights.values()) <= limit:
+        path.write_bytes(to_onnx(graph).SerializeToString(deterministic=True))
+        return
+    weights = Weights.lay_out(f"{path.name}_data", graph.weights)
+    weights.write(path.parent, graph.weights)
+    path.write_bytes(to_onnx(graph, weights).SerializeToString(deterministic=True))
+    check_file(path)
+
+
+def check_file(path: Path) -> None:
+    """ONNX's full check of a model file together with its weights file.
+
+    Raises
+    ------
+    ExportError
+        With what the check says.
+    """
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
+        raise ExportError(f"{path}: {e}; expected a valid model. Export it again.") from None
+
+
+def _check(proto: onnx.ModelProto, name: str) -> None:
+    external = any(t.data_location == TensorProto.EXTERNAL for t in proto.graph.initializer)
+    try:
+        if not external:  # with external data only the file can be checked
+            onnx.checker.check_model(proto, full_check=True)
+        onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
+        raise ExportError(
+            f"graph {name}: {e}; expected a graph that is valid at its opset. "
+            "This is a fault of a row in exporter/primitives or exporter/targets."
+        ) from e
+
+
+def _tensor(name: str, array: npt.NDArray[Any], weights: Weights | None) -> TensorProto:
+    if weights is None or name not in weights.offsets:
+        return numpy_helper.from_array(np.ascontiguousarray(array), name)
+    tensor = TensorProto(
+        name=name,
+        dims=array.shape,
+        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+        data_location=TensorProto.EXTERNAL,
+    )
+    where = {"location": weights.file, "offset": weights.offsets[name], "length": array.nbytes}
+    for key, value in where.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def _value_info(value: Value) -> onnx.ValueInfoProto:
+    shape = [length if isinstance(length, int) else length.name for length in value.shape]
+    return helper.make_tensor_value_info(
+        value.name, helper.np_dtype_to_tensor_dtype(value.dtype), shape
+    )
+
+
+def _attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: helper.np_dtype_to_tensor_dtype(value) if isinstance(value, np.dtype) else value
+        for key, value in attributes.items()
+    }
+
+
+def _identifier(name: str) -> str:
+    return name if name.isidentifier() else "graph"

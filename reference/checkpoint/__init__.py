@@ -1,0 +1,1 @@
+"""Model files -> `(hparams, params)`, one module for each layout."""

@@ -1,0 +1,24 @@
+"""The one hierarchy of errors that a user can cause and mend."""
+
+
+class PicobatchError(Exception):
+    """Base of every error this project raises on purpose.
+
+    The message reads *where: what was found; what was expected. What to do.*
+    Anything else that escapes is a bug and keeps its traceback.
+    """
+
+
+class ModelError(PicobatchError):
+    """A model's files are missing, foreign or damaged."""
+
+
+class TokenizerError(PicobatchError):
+    """A text, an id or a vocabulary that a tokenizer cannot take."""
+
+
+class UnknownTokenError(TokenizerError, KeyError):
+    """A word that is not in the vocabulary; `args[0]` is that word."""
+
+    def __str__(self) -> str:
+        return f"unknown token {self.args[0]!r}; expected a word of the vocabulary"
