@@ -1,7 +1,25 @@
 """Any NumPy function of supported operations -> an ONNX graph; a model -> a package."""
 
 from .errors import ExportError, TraceError
+from .gpt2 import trace_forward, trace_next_logits
 from .graph import Graph
+from .model import Weights, check_file, save, to_onnx
+from .package import Package, export, open_package
 from .tracer import Input, trace
 
-__all__ = ["ExportError", "Graph", "Input", "TraceError", "trace"]
+__all__ = [
+    "ExportError",
+    "Graph",
+    "Input",
+    "Package",
+    "TraceError",
+    "Weights",
+    "check_file",
+    "export",
+    "open_package",
+    "save",
+    "to_onnx",
+    "trace",
+    "trace_forward",
+    "trace_next_logits",
+]

@@ -1,0 +1,53 @@
+# Needs CPython 3.11 or later, make and a package index; everything else goes into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+DEMO_OUTPUT ?= build/completions.parquet
+
+.PHONY: demo test lint nightly oracle model clean
+
+demo: $(VENV)/.installed ## complete the sample prompts with the bundled model
+	mkdir -p $(dir $(DEMO_OUTPUT))
+	$(BIN)/runner batch jobs/prompts.jsonl $(DEMO_OUTPUT) --overwrite
+	$(BIN)/runner inspect $(DEMO_OUTPUT) --rows 6
+
+test: $(VENV)/.installed-test ## every test but the nightly ones
+	$(BIN)/pytest -m "not nightly and not oracle"
+
+lint: $(VENV)/.installed-test ## ruff and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+nightly: $(VENV)/.installed-test ## the long tests
+	$(BIN)/pytest -m nightly -n 0
+
+oracle: $(VENV)-oracle/.installed ## compare with transformers and torch, in an environment of its own
+	$(VENV)-oracle/bin/pytest -m oracle -n 0
+
+model: $(VENV)-train/.installed ## train the bundled model again, from scratch
+	$(VENV)-train/bin/python -m training.train
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)-oracle/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-oracle
+	$(VENV)-oracle/bin/python -m pip install --quiet torch==2.13.0
+	$(VENV)-oracle/bin/python -m pip install --quiet --editable ".[test,oracle]"
+	touch $@
+
+$(VENV)-train/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-train
+	$(VENV)-train/bin/python -m pip install --quiet torch==2.13.0
+	$(VENV)-train/bin/python -m pip install --quiet --editable ".[train]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-oracle $(VENV)-train build dist

@@ -1,0 +1,15 @@
+"""Prompts in, completions out: batches through onnxruntime, checked against the reference."""
+
+from .errors import InputError, OutputError, SettingsError
+from .run import ExitCode, RunReport, run
+from .settings import RunSettings
+
+__all__ = [
+    "ExitCode",
+    "InputError",
+    "OutputError",
+    "RunReport",
+    "RunSettings",
+    "SettingsError",
+    "run",
+]

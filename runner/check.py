@@ -1,0 +1,100 @@
+"""An exported directory against the NumPy reference, graph by graph."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exporter.package import Package, open_package
+from reference import PicobatchError, gpt2
+
+from .checker import CheckReport, compare
+from .engine import IntArray, open_session
+from .settings import available_threads
+
+PROMPTS_PER_BATCH = 2  # two rows, so that the symbolic batch axis is really used
+
+
+class DisagreementError(PicobatchError):
+    """Logits of a graph differ from the reference's by more than the tolerance."""
+
+
+def check_directory(directory: str | Path, threads: int | None = None) -> dict[str, CheckReport]:
+    """Compare every graph of an exported directory with the reference.
+
+    Parameters
+    ----------
+    directory : Path
+        From `runner export`.
+    threads : int, optional
+        Threads of one model call; by default all.
+
+    Returns
+    -------
+    dict of str to CheckReport
+        By graph. Prompts of random tokens, of 1 to n_ctx tokens, padded on the right.
+
+    Raises
+    ------
+    ExportError
+        Where the directory does not hold together.
+    """
+    return check_package(open_package(directory), threads)
+
+
+def check_package(package: Package, threads: int | None = None) -> dict[str, CheckReport]:
+    """As `check_directory`, for a package that is open."""
+    params, n_head = package.params(), package.hparams["n_head"]
+    prompts = _prompts(package)
+    expected = [gpt2(ids, **params, n_head=n_head) for ids in prompts]
+    reports = {}
+    for name in package.manifest["graphs"]:
+        session = open_session(package.graph_path(name), threads or available_threads())
+        reports[name] = CheckReport()
+        for start in range(0, len(prompts), PROMPTS_PER_BATCH):
+            some = prompts[start : start + PROMPTS_PER_BATCH]
+            feeds = {"input_ids": _padded(some, package.hparams["n_ctx"])}
+            last = np.array([len(ids) - 1 for ids in some], dtype=np.int64)
+            if name != "forward":
+                feeds["last"] = last
+            (logits,) = session.run(None, feeds)
+            for i, ids in enumerate(some):
+                reference = expected[start + i]
+                found = logits[i, : len(ids)] if name == "forward" else logits[i : i + 1]
+                reports[name].add(
+                    f"{name}, a prompt of {len(ids)} tokens",
+                    compare(found, reference[-len(found) :]),
+                )
+    return reports
+
+
+def parity_record(package: Package) -> dict[str, Any]:
+    """What the check of a package found, for its manifest.
+
+    Raises
+    ------
+    DisagreementError
+        Where a graph is out of tolerance: such a package must not be written.
+    """
+    reports = check_package(package)
+    for name, report in reports.items():
+        if not report.agrees:
+            raise DisagreementError(
+                f"graph {name} of {package.manifest['model']['name']} disagrees with the "
+                f"reference; nothing was written.\n{report.summary()}"
+            )
+    return {name: report.as_dict() for name, report in reports.items()}
+
+
+def _prompts(package: Package) -> list[IntArray]:
+    n_ctx, n_vocab = package.hparams["n_ctx"], package.hparams["n_vocab"]
+    rng = np.random.default_rng(0)
+    lengths = dict.fromkeys([1, min(7, n_ctx), (n_ctx + 1) // 2, n_ctx])
+    return [rng.integers(0, n_vocab, length) for length in lengths]
+
+
+def _padded(prompts: list[IntArray], n_ctx: int) -> IntArray:
+    padded = np.zeros((len(prompts), n_ctx), dtype=np.int64)
+    for row, ids in enumerate(prompts):
+        padded[row, : len(ids)] = ids
+    return padded

@@ -1,0 +1,187 @@
+"""The logits that a job really used, compared with those of the NumPy reference."""
+
+import random
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from reference import Model, gpt2
+
+from .engine import FloatArray
+from .generate import RunningSequence
+
+# Largest allowed difference, in standard deviations of the reference's logits. Measured on
+# 124M shapes: onnxruntime and NumPy, both in float32, differ by 2.5e-5 of it with random
+# weights and by 4.3e-4 with outliers like those of trained ones.
+TOLERANCE = 2e-3
+
+NAMED_ROWS = 10  # offending rows that a report names
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two sets of logits for the same positions.
+
+    Attributes
+    ----------
+    positions : int
+        How many.
+    max_abs_diff, mean_abs_diff : float
+        Over all positions and the whole vocabulary.
+    tolerance : float
+        What `max_abs_diff` may be: `TOLERANCE` standard deviations of the reference's logits.
+    top1_agreement : int
+        Positions with the same greedy choice.
+    near_ties : int
+        Positions with another choice, where the reference's two best logits are less than
+        twice the tolerance apart: either is right.
+    disagreements : int
+        Positions with another choice, without that excuse.
+    """
+
+    positions: int
+    max_abs_diff: float
+    mean_abs_diff: float
+    tolerance: float
+    top1_agreement: int
+    near_ties: int
+    disagreements: int
+
+    @property
+    def agrees(self) -> bool:
+        # Written so that a NaN fails.
+        return self.max_abs_diff <= self.tolerance and self.disagreements == 0
+
+
+def compare(found: FloatArray, reference: FloatArray) -> Comparison:
+    """Compare logits, float32 [n_positions, n_vocab] each."""
+    diff = np.abs(found.astype(np.float64) - reference)
+    tolerance = TOLERANCE * float(np.std(reference, dtype=np.float64))
+    same = np.argmax(found, axis=-1) == np.argmax(reference, axis=-1)
+    best = np.partition(reference, -2, axis=-1)[:, -2:]
+    near = best[:, 1] - best[:, 0] < 2 * tolerance
+    return Comparison(
+        positions=len(reference),
+        max_abs_diff=float(np.max(diff)),
+        mean_abs_diff=float(np.mean(diff)),
+        tolerance=tolerance,
+        top1_agreement=int(np.sum(same)),
+        near_ties=int(np.sum(~same & near)),
+        disagreements=int(np.sum(~same & ~near)),
+    )
+
+
+@dataclass
+class CheckReport:
+    """What the check of a job found, over all checked rows.
+
+    Attributes
+    ----------
+    rows : int
+        Rows whose every generated position was compared.
+    offending : list of str
+        Rows out of tolerance: where, and by how much.
+    """
+
+    rows: int = 0
+    positions: int = 0
+    max_abs_diff: float = 0.0
+    mean_abs_diff: float = 0.0
+    tolerance: float = 0.0  # the smallest of the rows'
+    top1_agreement: int = 0
+    near_ties: int = 0
+    disagreements: int = 0
+    offending_rows: int = 0
+    offending: list[str] = field(default_factory=list)
+
+    @property
+    def agrees(self) -> bool:
+        return self.offending_rows == 0
+
+    def add(self, where: str, row: Comparison) -> None:
+        total = self.positions + row.positions
+        self.mean_abs_diff = (
+            self.mean_abs_diff * self.positions + row.mean_abs_diff * row.positions
+        ) / total
+        self.tolerance = min(self.tolerance or row.tolerance, row.tolerance)
+        # np.maximum, because it keeps a NaN.
+        self.max_abs_diff = float(np.maximum(self.max_abs_diff, row.max_abs_diff))
+        self.positions = total
+        self.rows += 1
+        self.top1_agreement += row.top1_agreement
+        self.near_ties += row.near_ties
+        self.disagreements += row.disagreements
+        if not row.agrees:
+            self.offending_rows += 1
+            if len(self.offending) < NAMED_ROWS:
+                self.offending.append(
+                    f"{where}: logits differ by {row.max_abs_diff:.3g} (tolerance "
+                    f"{row.tolerance:.3g}), {row.disagreements} of {row.positions} choices differ"
+                )
+
+    def summary(self) -> str:
+        """One line for people, and one for each offending row."""
+        if not self.rows:
+            return "check: no rows were compared with the reference"
+        verdict = (
+            f"check: {'ok' if self.agrees else 'FAILED'}: {self.rows} rows, "
+            f"{self.positions} positions against the NumPy reference: "
+            f"max difference {self.max_abs_diff:.2g}, mean {self.mean_abs_diff:.2g} "
+            f"(tolerance {self.tolerance:.2g}); same choice at {self.top1_agreement}, "
+            f"near ties {self.near_ties}, disagreements {self.disagreements}"
+        )
+        lines = [verdict, *(f"check: {row}" for row in self.offending)]
+        if self.offending_rows > len(self.offending):
+            lines.append(f"check: and {self.offending_rows - len(self.offending)} rows more")
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"agrees": self.agrees, "tolerance_in_std": TOLERANCE, **asdict(self)}
+
+
+class Checker:
+    """Chooses rows by a seed and compares each with the reference once it is finished.
+
+    The choice depends on the rows' places alone. Where a chosen row is bad, or was asked for
+    no tokens, the next one that has any stands in for it.
+
+    Parameters
+    ----------
+    model : Model
+        The reference's own weights.
+    n_rows : int
+        Rows of the job.
+    check_rows : int or None
+        How many to check; None means all.
+    seed : int
+        Chooses them.
+    """
+
+    def __init__(self, model: Model, n_rows: int, check_rows: int | None, seed: int) -> None:
+        self._model = model
+        count = n_rows if check_rows is None else min(check_rows, n_rows)
+        self._chosen = set(random.Random(seed).sample(range(n_rows), count))  # noqa: S311
+        self._due = 0
+        self.report = CheckReport()
+
+    def wants(self, row: int, *, usable: bool) -> bool:
+        """Whether to check this row; asked once for every row, in input order."""
+        self._due += row in self._chosen
+        if not (usable and self._due):
+            return False
+        self._due -= 1
+        return True
+
+    def check(self, sequence: RunningSequence) -> None:
+        """Compare all positions of a finished sequence that recorded its logits."""
+        assert sequence.logits
+        found = np.stack(sequence.logits)
+        ids = (sequence.prompt.ids + sequence.ids)[: len(sequence.prompt.ids) + len(found) - 1]
+        logits = gpt2(
+            np.array(ids, dtype=np.int64),
+            **self._model.params,
+            n_head=self._model.hparams["n_head"],
+        )
+        self.report.add(sequence.prompt.where, compare(found, logits[-len(found) :]))
+        sequence.logits = None

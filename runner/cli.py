@@ -1,0 +1,290 @@
+"""The command `runner`: click, and nothing but click."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from exporter import export as export_package
+from exporter.targets import TARGETS
+from exporter.tracer import DEFAULT_OPSET
+from reference import PicobatchError, __version__, load_model
+from reference.models import DEMO
+
+from .catalog import describe_model, list_models
+from .check import DisagreementError, check_directory, parity_record
+from .errors import SettingsError
+from .inspect import first_rows, inspect_path
+from .run import ExitCode, run
+from .settings import RunSettings, available_threads
+from .single import complete
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class JobError(click.ClickException):
+    """One of our errors, as a message and an exit code."""
+
+    def __init__(self, error: PicobatchError) -> None:
+        super().__init__(str(error))
+        self.exit_code = ExitCode.FAILED
+        if isinstance(error, SettingsError):
+            self.exit_code = ExitCode.USAGE
+        elif isinstance(error, DisagreementError):
+            self.exit_code = ExitCode.DISAGREES
+
+
+class Commands(click.Group):
+    """Turns our errors into a message; any other keeps its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PicobatchError as e:
+            raise JobError(e) from None
+
+
+class BatchSize(click.ParamType[int | None]):
+    """A number of rows, or `auto`."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        if value in (None, "auto"):
+            return None
+        return click.IntRange(min=1).convert(value, param, ctx)
+
+
+class Rows(BatchSize):
+    """A number of rows, or `all`."""
+
+    name = "N|all"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        if value in (None, "all"):
+            return None
+        return click.IntRange(min=0).convert(value, param, ctx)
+
+
+def generation_options(command: F) -> F:
+    """What `batch` and `generate` have in common."""
+    for option in (
+        click.option(
+            "--threads",
+            type=click.IntRange(min=1),
+            default=available_threads,
+            show_default="all cores",
+            help="Threads of one model call.",
+        ),
+        click.option(
+            "--truncate-prompt",
+            type=click.Choice(["left"]),
+            help="Keep the end of a prompt that is too long. By default such a prompt is bad.",
+        ),
+        click.option("--ignore-eos", is_flag=True, help="Go on after the end-of-text token."),
+        click.option(
+            "--stop",
+            multiple=True,
+            metavar="TEXT",
+            help="End a completion before this text; may be given several times.",
+        ),
+        click.option(
+            "--max-new-tokens",
+            type=click.IntRange(min=0),
+            default=40,
+            show_default=True,
+            help="Tokens to generate per prompt.",
+        ),
+        click.option(
+            "--model",
+            default=None,
+            metavar="NAME|DIR",
+            help=f"A model's name or directory.  [default: {DEMO}, the bundled toy]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "RUNNER"},
+)
+@click.version_option(__version__, "--version", message="runner (picobatch) %(version)s")
+def cli() -> None:
+    """Run GPT-2 over files of prompts, offline, and prove the logits.
+
+    Every option can be set by an environment variable: RUNNER_BATCH_MODEL is --model of
+    `runner batch`.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 finished with bad rows, 4 logits disagree with
+    the reference.
+    """
+
+
+@cli.command()
+@click.argument("source", metavar="INPUT")
+@click.argument("output")
+@generation_options
+@click.option(
+    "--prompt-column",
+    default="prompt",
+    show_default=True,
+    metavar="NAME",
+    help="Column with the prompts: texts, or lists of token ids.",
+)
+@click.option(
+    "--column-prefix",
+    default="",
+    metavar="TEXT",
+    help="Put before the names of the columns that are added, such as completion.",
+)
+@click.option(
+    "--batch-size",
+    type=BatchSize(),
+    default="auto",
+    show_default=True,
+    help="Prompts that run together. Answers do not depend on it.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32"]),
+    default="float32",
+    show_default=True,
+    help="Number format of the model.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), help="Rows to take from the start.  [default: all]"
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(["skip", "fail"]),
+    default="skip",
+    show_default=True,
+    help="Keep a bad row as an error row (exit code 3), or stop at the first one.",
+)
+@click.option(
+    "--check-rows",
+    type=Rows(),
+    default=8,
+    show_default=True,
+    help="Rows whose logits are compared with the reference; 0 is none.",
+)
+@click.option("--seed", default=0, show_default=True, help="Chooses the rows that are checked.")
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
+def batch(source: str, model: str | None, dtype: str, **options: Any) -> None:  # noqa: ARG001
+    """Complete every prompt of INPUT and write all its rows to OUTPUT.
+
+    Files end in .parquet, .jsonl, .jsonl.gz or .jsonl.zst; - is JSONL on stdin or stdout.
+    """
+    report = run(RunSettings(input=source, model=_model_or_demo(model), **options))
+    click.echo(report.summary(), err=True)
+    sys.exit(report.exit_code)
+
+
+@cli.command()
+@click.argument("text")
+@generation_options
+def generate(text: str, model: str | None, **options: Any) -> None:
+    """Complete TEXT, printing it as it grows."""
+    settings = RunSettings(input="-", output="-", model=_model_or_demo(model), **options)
+    loaded = load_model(settings.model)
+    complete(loaded, text, settings, lambda piece: click.echo(piece, nl=False))
+    click.echo()
+
+
+@cli.command()
+@click.argument("name", required=False)
+def models(name: str | None) -> None:
+    """List the models that have a name, or describe the model NAME (or a directory)."""
+    click.echo(list_models() if name is None else describe_model(name))
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--opset",
+    type=int,
+    default=DEFAULT_OPSET,
+    show_default=True,
+    help="Version of ONNX's operator set.",
+)
+@click.option(
+    "--n-ctx",
+    type=click.IntRange(min=1),
+    help="Tokens in a row of the graphs.  [default: the model's n_ctx]",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32"]),
+    default="float32",
+    show_default=True,
+    help="Number format of the weights.",
+)
+@click.option(
+    "--target",
+    type=click.Choice(list(TARGETS)),
+    default="portable",
+    show_default=True,
+    help="Which operators to use.",
+)
+def export(model: str, directory: Path, dtype: str, **options: Any) -> None:  # noqa: ARG001
+    """Write MODEL to the new folder DIRECTORY as ONNX graphs, checked against the reference."""
+    package = export_package(load_model(model), directory, verify=parity_record, **options)
+    click.echo(inspect_path(package.directory))
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=available_threads,
+    show_default="all cores",
+    help="Threads of one model call.",
+)
+def check(directory: Path, threads: int) -> None:
+    """Compare the graphs of an exported DIRECTORY with the NumPy reference."""
+    reports = check_directory(directory, threads)
+    for name, report in reports.items():
+        click.echo(f"{name}: {report.summary()}")
+    if not all(report.agrees for report in reports.values()):
+        sys.exit(ExitCode.DISAGREES)
+
+
+@cli.command("inspect")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
+@click.option(
+    "--rows",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Prompts and completions to show, from the start of the file.",
+)
+def inspect_command(file: Path, rows: int, *, as_json: bool) -> None:
+    """Print where a completions FILE, or an exported folder, came from."""
+    click.echo(inspect_path(file, as_json=as_json))
+    for line in first_rows(file, rows):
+        click.echo(line)
+
+
+def _model_or_demo(model: str | None) -> str:
+    if model is None:
+        click.echo(
+            f"using the bundled model `{DEMO}`, a toy; pass --model for a real one, such as a "
+            "directory with GPT-2 124M",
+            err=True,
+        )
+    return model or DEMO
+
+
+if __name__ == "__main__":
+    cli()

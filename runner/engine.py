@@ -1,0 +1,180 @@
+"""onnxruntime runs the traced graph. The only room that knows onnxruntime."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from exporter import Weights, to_onnx, trace_next_logits
+from reference import Model
+
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float32]
+
+
+class Cache(Protocol):
+    """What an engine remembers of the sequences of a batch."""
+
+    def keep(self, slots: Sequence[int]) -> None:
+        """Go on with these slots only, in this order."""
+
+
+class Engine(Protocol):
+    """Runs a model over a batch of sequences; each answer depends on its own sequence only."""
+
+    def group(self, n_tokens: int) -> int:
+        """Sequences that will grow to `n_tokens` share a batch with others of the same group."""
+
+    def auto_batch_size(self, group: int) -> int:
+        """A good number of sequences to run together."""
+
+    def prefill(self, prompts: Sequence[Sequence[int]], n_tokens: int) -> tuple[Any, FloatArray]:
+        """Take in prompts, each at least one token, none to grow past `n_tokens`.
+
+        Returns
+        -------
+        cache : Cache
+            For `decode`, with a slot for each prompt.
+        logits : float32 [n_slots, n_vocab]
+            For the token that follows each prompt.
+        """
+
+    def decode(self, cache: Any, tokens: IntArray) -> FloatArray:
+        """Append a token to each slot.
+
+        Parameters
+        ----------
+        cache : Cache
+            From `prefill`.
+        tokens : int64 [n_slots]
+            The next token of each.
+
+        Returns
+        -------
+        float32 [n_slots, n_vocab]
+            Logits for the token after that.
+        """
+
+
+SHORTEST_WINDOW = 32
+AUTO_POSITIONS = 4096  # in one call: more gains nothing, and costs memory
+KEPT_SESSIONS_BYTES = 1 << 28  # of weights; larger models keep one session at a time
+
+
+class WindowEngine:
+    """Runs `next_logits`, traced at a fixed length, over all positions at every step.
+
+    Sequences run in the shortest window that holds them: n_ctx, halved as often as they
+    fit. The window follows from a row's own length, never from its neighbours, so that its
+    logits do not depend on the batch.
+
+    Parameters
+    ----------
+    model : Model
+        Its weights are shared with the sessions, not copied.
+    threads : int
+        Threads of one call.
+    """
+
+    target = "onnxruntime"
+
+    def __init__(self, model: Model, threads: int) -> None:
+        self._model = model
+        self._threads = threads
+        self._sessions: dict[int, onnxruntime.InferenceSession] = {}
+        self.graph_sha256: dict[str, str] = {}  # by window, of the graphs that were used
+
+    def group(self, n_tokens: int) -> int:
+        window = self._model.hparams["n_ctx"]
+        while window % 2 == 0 and window // 2 >= max(n_tokens, SHORTEST_WINDOW):
+            window //= 2
+        return window
+
+    def auto_batch_size(self, group: int) -> int:
+        return max(1, AUTO_POSITIONS // group)
+
+    def prefill(
+        self, prompts: Sequence[Sequence[int]], n_tokens: int
+    ) -> tuple["WindowCache", FloatArray]:
+        cache = WindowCache(prompts, self.group(n_tokens))
+        return cache, self._run(cache)
+
+    def decode(self, cache: "WindowCache", tokens: IntArray) -> FloatArray:
+        cache.append(tokens)
+        return self._run(cache)
+
+    def _run(self, cache: "WindowCache") -> FloatArray:
+        feeds = {"input_ids": cache.ids, "last": cache.lengths - 1}
+        (logits,) = self._session(cache.ids.shape[1]).run(None, feeds)
+        return np.asarray(logits)
+
+    def _session(self, window: int) -> onnxruntime.InferenceSession:
+        if window not in self._sessions:
+            weights_bytes = self._model.params["wte"].nbytes * len(self._model.params["blocks"])
+            if weights_bytes > KEPT_SESSIONS_BYTES:
+                self._sessions.clear()
+            proto, weights = self._graph(window)
+            self.graph_sha256[str(window)] = hashlib.sha256(proto).hexdigest()
+            self._sessions[window] = open_session(proto, self._threads, weights)
+        return self._sessions[window]
+
+    def _graph(self, window: int) -> tuple[bytes, dict[str, npt.NDArray[Any]]]:
+        graph = trace_next_logits(
+            self._model.params, self._model.hparams, n_ctx=window, target=self.target
+        )
+        weights = Weights.lay_out("weights", graph.weights)  # never a file: see open_session
+        proto = to_onnx(graph, weights).SerializeToString(deterministic=True)
+        return proto, {name: graph.weights[name] for name in weights.offsets}
+
+
+class WindowCache:
+    """The token ids so far: all that an engine without a key-value cache remembers."""
+
+    def __init__(self, prompts: Sequence[Sequence[int]], window: int) -> None:
+        self.lengths: IntArray = np.array([len(ids) for ids in prompts], dtype=np.int64)
+        self.ids: IntArray = np.zeros((len(prompts), window), dtype=np.int64)
+        for slot, ids in enumerate(prompts):
+            self.ids[slot, : len(ids)] = ids
+
+    def append(self, tokens: IntArray) -> None:
+        self.ids[np.arange(len(tokens)), self.lengths] = tokens
+        self.lengths = self.lengths + 1
+
+    def keep(self, slots: Sequence[int]) -> None:
+        self.ids, self.lengths = self.ids[slots], self.lengths[slots]
+
+
+def open_session(
+    model: bytes | Path, threads: int, weights: dict[str, npt.NDArray[Any]] | None = None
+) -> onnxruntime.InferenceSession:
+    """A session on the CPU.
+
+    Parameters
+    ----------
+    model : bytes or Path
+        A serialized model, or a model file.
+    threads : int
+        Threads of one operator.
+    weights : dict of str to array, optional
+        Arrays in place of the external data that the model names; used where they lie.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if weights:
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
+        options.add_external_initializers(list(weights), values)
+    return onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model),
+        options,
+        providers=["CPUExecutionProvider"],
+    )
+
+
+def runtime_version() -> str:
+    return str(onnxruntime.__version__)

@@ -1,0 +1,15 @@
+"""What a job can be refused for. A bad row is no error: it is a `Reject`."""
+
+from reference import PicobatchError
+
+
+class InputError(PicobatchError):
+    """The input as a whole cannot be read, or a row is bad under `--on-error fail`."""
+
+
+class OutputError(PicobatchError):
+    """The output cannot be written, or must not be."""
+
+
+class SettingsError(PicobatchError):
+    """A setting is out of range or contradicts another."""

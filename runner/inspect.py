@@ -1,0 +1,100 @@
+"""What `runner inspect` prints: where a file or an exported folder came from."""
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from exporter import open_package
+
+from .writer import read_provenance, read_rows
+
+
+def inspect_path(path: Path, *, as_json: bool = False) -> str:
+    """The provenance of a completions file, or the manifest of an exported folder.
+
+    Parameters
+    ----------
+    path : Path
+        From `runner batch` or `runner export`.
+    as_json : bool
+        All of it as JSON; otherwise in short lines.
+
+    Raises
+    ------
+    InputError, ExportError
+        Where there is none, or an export's files are not what was written.
+    """
+    found = open_package(path).manifest if path.is_dir() else read_provenance(str(path))
+    if as_json:
+        return json.dumps(found, indent=2)
+    return "\n".join(_package_lines(found) if path.is_dir() else _job_lines(found))
+
+
+def first_rows(path: Path, n_rows: int) -> Iterator[str]:
+    """Prompts and completions from the start of a completions file, a line each."""
+    if not n_rows or path.is_dir():
+        return
+    settings = read_provenance(str(path))["settings"]
+    prompt, prefix = settings["prompt_column"], settings["column_prefix"]
+    for row in islice(read_rows(path), n_rows):
+        answer = row[f"{prefix}completion"]
+        yield f"{row.get(prompt)!r} -> " + (
+            f"{answer!r}" if answer is not None else f"error: {row[f'{prefix}error']}"
+        )
+
+
+def _job_lines(found: dict[str, Any]) -> list[str]:
+    counts, check = found["counts"], found["check"]
+    return [
+        f"input        {found['input']['path']}",
+        *_model_lines(found["model"]),
+        f"rows         {counts['rows']:,}, {counts['bad_rows']:,} of them bad",
+        f"tokens       {counts['prompt_tokens']:,} in, {counts['completion_tokens']:,} out",
+        f"time         {found['started']}, {found['elapsed_s']['total']:,} s",
+        f"check        {_verdict(check)}",
+        *(f"             {row}" for row in check["offending"]),
+        "settings     " + _pairs(found["settings"]),
+        "versions     " + _pairs(found["versions"]),
+    ]
+
+
+def _package_lines(found: dict[str, Any]) -> list[str]:
+    lines = [
+        f"made by      {found['made_by']}, opset {found['opset']}, target {found['target']}",
+        *_model_lines(found["model"]),
+    ]
+    for name, graph in found["graphs"].items():
+        lines += [
+            f"graph        {name}: {graph['file']}, {graph['nodes']} nodes",
+            f"  inputs     {_pairs(graph['inputs'])}",
+            f"  outputs    {_pairs(graph['outputs'])}",
+        ]
+        if found["parity"]:
+            lines.append(f"  parity     {_verdict(found['parity'][name])}")
+    lines += [f"file         {file['bytes']:>13,}  {name}" for name, file in found["files"].items()]
+    return lines
+
+
+def _model_lines(model: dict[str, Any]) -> list[str]:
+    return [
+        f"model        {model['name']} ({_pairs(model['hparams'])})",
+        f"weights      sha256 {model['weights_sha256']}",
+        f"tokenizer    sha256 {model['tokenizer_sha256']}",
+    ]
+
+
+def _verdict(check: dict[str, Any]) -> str:
+    if not check["rows"]:
+        return "none"
+    return (
+        f"{'ok' if check['agrees'] else 'FAILED'}: {check['rows']} rows, "
+        f"{check['positions']} positions, max difference {check['max_abs_diff']:.2g} "
+        f"(tolerance {check['tolerance']:.2g}), near ties {check['near_ties']}, "
+        f"disagreements {check['disagreements']}"
+    )
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())

@@ -1,0 +1,126 @@
+"""Lines of JSON -> objects, and the one schema that all rows of a file fit into."""
+
+import json
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from .errors import InputError
+from .storage import open_lines
+
+SCAN_ROWS = 4096  # rows whose types are unified at a time
+
+
+@dataclass
+class JsonlScan:
+    """What a first pass over a file tells.
+
+    Attributes
+    ----------
+    n_rows : int
+        Lines that are not blank.
+    n_objects : int
+        Rows that are JSON objects; the others are bad rows.
+    columns : dict
+        Names of all keys, in the order in which they were met.
+    schema : Schema
+        A type for each column; empty where types were not asked for.
+    """
+
+    n_rows: int = 0
+    n_objects: int = 0
+    columns: dict[str, None] = field(default_factory=dict)
+    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+
+
+def scan_jsonl(path: Path, name: str, limit: int | None, *, typed: bool) -> JsonlScan:
+    """Count the rows, collect the columns and, where `typed`, find a type for each.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, or a column has no one type.
+    """
+    scan = JsonlScan()
+    with open_lines(path) as stream:
+        lines = islice((line for line in map(bytes.strip, stream) if line), limit)
+        while some := list(islice(lines, SCAN_ROWS)):
+            objects = [found for found in map(parse_line, some) if isinstance(found, dict)]
+            columns = dict.fromkeys(key for found in objects for key in found)
+            scan.columns |= columns
+            if typed:
+                scan.schema = _unify(scan, objects, list(columns), name)
+            scan.n_rows += len(some)
+            scan.n_objects += len(objects)
+    return scan
+
+
+def parse_line(line: bytes) -> dict[str, Any] | str:
+    """The object on a line, or what is wrong with it."""
+    try:
+        found = json.loads(line.removeprefix(b"\xef\xbb\xbf").decode())
+    except UnicodeDecodeError as e:
+        return f"byte {e.start} of the line is not valid UTF-8; expected a JSON object"
+    except json.JSONDecodeError as e:
+        return f"not JSON ({e.msg} at character {e.pos}); expected one object per line"
+    except (ValueError, RecursionError) as e:  # numbers or nesting beyond what Python takes
+        return f"not readable as JSON ({e}); expected one object per line"
+    if not isinstance(found, dict):
+        return f"a JSON {_kind(found)}; expected an object with the prompt in it"
+    return found
+
+
+def table_of(objects: list[dict[str, Any]], schema: pa.Schema, name: str) -> pa.RecordBatch:
+    """Rows as columns of the scan's schema."""
+    columns = [
+        _array([found.get(column.name) for found in objects], column.type, column.name, name)
+        for column in schema
+    ]
+    return pa.record_batch(columns, schema=schema)
+
+
+def _unify(
+    scan: JsonlScan, objects: list[dict[str, Any]], columns: list[str], name: str
+) -> pa.Schema:
+    fields = [
+        (column, _array([found.get(column) for found in objects], None, column, name).type)
+        for column in columns
+    ]
+    try:
+        return pa.unify_schemas([scan.schema, pa.schema(fields)], promote_options="permissive")
+    except pa.ArrowException as e:
+        raise _no_type(name, str(e).split("\n", maxsplit=1)[0]) from None
+
+
+def _array(values: list[Any], kind: pa.DataType | None, column: str, name: str) -> pa.Array:
+    try:
+        return pa.array(values, type=kind)
+    except UnicodeEncodeError:  # lone surrogates, which JSON can write and Arrow cannot hold
+        return pa.array([_without_surrogates(value) for value in values], type=kind)
+    except (pa.ArrowException, OverflowError) as e:
+        raise _no_type(name, f"column {column!r}: {e}") from None
+
+
+def _no_type(name: str, found: str) -> InputError:
+    return InputError(
+        f"{name}: {found}; expected one type per column, as Parquet needs. "
+        "Write .jsonl, which keeps the rows as they are, or mend the column."
+    )
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", errors="replace").decode()
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "null", bool: "boolean", str: "string", list: "array"}
+    return names.get(type(value), "number")

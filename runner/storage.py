@@ -1,0 +1,178 @@
+"""Files: what format a path names, reading lines, and writing that is whole or not there."""
+
+import errno
+import io
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+
+from .errors import InputError, OutputError
+
+STDIO = "-"
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+
+
+class Format(StrEnum):
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+
+
+def format_of(path: str) -> Format | None:
+    """The format that a path's name stands for; None where it stands for none that we know."""
+    if path == STDIO:
+        return Format.JSONL
+    name = Path(path).name.lower()
+    for suffix in COMPRESSIONS:
+        if name.endswith((f".jsonl{suffix}", f".ndjson{suffix}")):
+            return Format.JSONL
+    if name.endswith((".jsonl", ".ndjson")):
+        return Format.JSONL
+    return Format.PARQUET if name.endswith(".parquet") else None
+
+
+FORMATS = ".parquet, .jsonl, .jsonl.gz or .jsonl.zst, or - for JSONL on a pipe"
+
+
+@contextmanager
+def local_input(path: str) -> Iterator[Path]:
+    """A file that can be read twice: the input itself, or a copy of what stdin holds.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, is a folder, or is of no format that we read.
+    """
+    if path == STDIO:
+        with tempfile.TemporaryDirectory(prefix="picobatch-") as folder:
+            copy = Path(folder) / "stdin.jsonl"
+            with copy.open("wb") as stream:
+                shutil.copyfileobj(sys.stdin.buffer, stream)
+            yield copy
+        return
+    if "://" in path:
+        raise InputError(
+            f"{path}: is a URI; this version reads local files. Copy it here, or pipe it as "
+            "JSONL and pass -."
+        )
+    if format_of(path) is None:
+        raise InputError(f"{path}: no known format; expected {FORMATS}. Rename or convert it.")
+    file = Path(path)
+    if file.is_dir():
+        raise InputError(f"{path}: is a folder; expected a file. Pass one of the files in it.")
+    if not file.exists():
+        raise InputError(f"{path}: no such file; expected {FORMATS}. Check the path.")
+    yield file
+
+
+@contextmanager
+def open_lines(path: Path) -> Iterator[IO[bytes]]:
+    """A JSONL file as a stream of lines, decompressed by its suffix.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be opened, is no such archive, or ends in the middle.
+    """
+    try:
+        if compression := COMPRESSIONS.get(path.suffix.lower()):
+            raw: Any = pa.input_stream(str(path), compression=compression)
+            with io.BufferedReader(raw) as stream:
+                yield stream
+        else:
+            with path.open("rb") as stream:
+                yield stream
+    except OSError as e:
+        raise InputError(
+            f"{path}: {e.strerror or e}; expected a readable, complete file. Copy it again from "
+            "its source."
+        ) from None
+
+
+def check_output(path: str, source: str, *, overwrite: bool) -> None:
+    """Refuse an output before anything is generated for it.
+
+    Raises
+    ------
+    OutputError
+        Where its format is unknown, its folder is missing or not writable, it exists and may
+        not be replaced, or it is the input.
+    """
+    if path == STDIO:
+        return
+    if "://" in path:
+        raise OutputError(f"{path}: is a URI; this version writes local files. Pass a local path.")
+    if format_of(path) is None:
+        raise OutputError(f"{path}: no known format; expected {FORMATS}. Rename the output.")
+    file = Path(path)
+    if not file.parent.is_dir():
+        raise OutputError(
+            f"{path}: the folder {file.parent} is not there; expected an existing one. "
+            "Make it first, or check the path."
+        )
+    if not os.access(file.parent, os.W_OK):
+        raise OutputError(
+            f"{path}: the folder {file.parent} is not writable. Choose another, or mend its "
+            "permissions."
+        )
+    if file.is_dir():
+        raise OutputError(f"{path}: is a folder; expected a file name. Add one to the path.")
+    if source != STDIO and file.exists() and file.samefile(source):
+        raise OutputError(f"{path}: is the input itself. Choose another output.")
+    if file.exists() and not overwrite:
+        raise OutputError(
+            f"{path}: exists already; a finished output is kept. Pass --overwrite to replace it, "
+            "or choose another name."
+        )
+
+
+def check_space(path: str, needed_bytes: int) -> None:
+    """Refuse an output that the disk clearly cannot hold.
+
+    Raises
+    ------
+    OutputError
+        Naming what is needed and what is free.
+    """
+    if path == STDIO:
+        return
+    free = shutil.disk_usage(Path(path).parent).free
+    if free < needed_bytes:
+        raise OutputError(
+            f"{path}: {free:,} bytes free on its disk; the output needs at least "
+            f"{needed_bytes:,}. Make room, or choose another disk."
+        )
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A path to write to, which takes its final name only when all went well.
+
+    Raises
+    ------
+    OutputError
+        Where the disk is full or fails; nothing is left behind then.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        yield part
+        with part.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as e:
+        if e.errno == errno.ENOSPC:
+            raise OutputError(
+                f"{path}: the disk is full; nothing was left there. Make room and run again."
+            ) from None
+        raise OutputError(
+            f"{path}: {e.strerror or e}; nothing was left there. Mend that and run again."
+        ) from None
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,189 @@
+"""Chunks and their results -> the completions file: every input column, then ours, in order."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .errors import InputError, OutputError
+from .reader import Chunk, Source
+from .records import OUTPUT_SCHEMA, Result, output_row
+from .storage import COMPRESSIONS, STDIO, Format, format_of, open_lines, staged
+
+FOOTER_KEY = "picobatch"  # of the provenance, one JSON value in a Parquet footer
+
+
+class Writer(Protocol):
+    """Takes chunks in input order, then the job's provenance."""
+
+    def write(self, chunk: Chunk, results: list[Result]) -> None: ...
+
+    def finish(self, provenance: dict[str, Any]) -> None: ...
+
+
+def manifest_path(output: str) -> Path:
+    """Where the provenance lies beside an output."""
+    return Path(f"{output}.manifest.json")
+
+
+def added_columns(source_columns: list[str], prefix: str, name: str) -> list[str]:
+    """The names of the columns that a job adds.
+
+    Raises
+    ------
+    InputError
+        Where the input has one of them already.
+    """
+    names = [f"{prefix}{name}" for name in OUTPUT_SCHEMA.names]
+    clash = [column for column in names if column in source_columns]
+    if clash:
+        raise InputError(
+            f"{name}: has a column {', '.join(map(repr, clash))}, which the output adds; expected "
+            "other names. Pass --column-prefix, for example --column-prefix gpt2_."
+        )
+    return names
+
+
+@contextmanager
+def open_writer(output: str, source: Source, prefix: str) -> Iterator[Writer]:
+    """A writer whose output takes its name, with its manifest, only when all went well.
+
+    Raises
+    ------
+    OutputError
+        Where the disk is full or fails, or a column has a type that Parquet cannot hold.
+    """
+    if output == STDIO:
+        yield JsonlWriter(sys.stdout.buffer, prefix, None)
+        return
+    path = Path(output)
+    with staged(manifest_path(output)) as manifest, staged(path) as part:
+        if format_of(output) is Format.PARQUET:
+            with _parquet_stream(part, source, prefix, manifest) as writer:
+                yield writer
+            return
+        compression = COMPRESSIONS.get(path.suffix.lower())
+        stream: Any = (
+            pa.output_stream(str(part), compression=compression) if compression else part.open("wb")
+        )
+        with stream:
+            yield JsonlWriter(stream, prefix, manifest)
+
+
+class JsonlWriter:
+    """One JSON object per line. The input's own JSON is kept to the letter."""
+
+    def __init__(self, stream: IO[bytes], prefix: str, manifest: Path | None) -> None:
+        self._stream = stream
+        self._prefix = prefix
+        self._manifest = manifest
+
+    def write(self, chunk: Chunk, results: list[Result]) -> None:
+        for line, result in zip(chunk.json_lines(), results, strict=True):
+            row = {f"{self._prefix}{key}": value for key, value in output_row(result).items()}
+            ours = json.dumps(row, ensure_ascii=False).encode()
+            self._stream.write(_joined(line or b"{}", ours) + b"\n")
+
+    def finish(self, provenance: dict[str, Any]) -> None:
+        self._stream.flush()
+        if self._manifest is not None:
+            _write_manifest(self._manifest, provenance)
+
+
+def _joined(line: bytes, ours: bytes) -> bytes:
+    """Two JSON objects as one, the first as it was written."""
+    theirs = line.removeprefix(b"\xef\xbb\xbf")[:-1].rstrip()
+    return theirs + (b"" if theirs == b"{" else b", ") + ours[1:]
+
+
+@contextmanager
+def _parquet_stream(
+    part: Path, source: Source, prefix: str, manifest: Path
+) -> Iterator["ParquetWriter"]:
+    added = [pa.field(f"{prefix}{field.name}", field.type) for field in OUTPUT_SCHEMA]
+    metadata = {
+        key: value
+        for key, value in (source.schema.metadata or {}).items()
+        if key != FOOTER_KEY.encode()  # the provenance of the job that made our input
+    }
+    schema = pa.schema([*source.schema, *added], metadata=metadata)
+    try:
+        writer = pq.ParquetWriter(part, schema, compression="zstd")
+    except pa.ArrowException as e:
+        raise OutputError(
+            f"{source.name}: {e}; expected columns that Parquet can hold. Write .jsonl instead."
+        ) from None
+    with writer:
+        yield ParquetWriter(writer, schema, manifest)
+
+
+class ParquetWriter:
+    """A Parquet file whose schema is fixed before the first row."""
+
+    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema, manifest: Path) -> None:
+        self._writer = writer
+        self._schema = schema
+        self._manifest = manifest
+
+    def write(self, chunk: Chunk, results: list[Result]) -> None:
+        theirs = chunk.record_batch()
+        ours = pa.RecordBatch.from_pylist(
+            [output_row(result) for result in results], schema=OUTPUT_SCHEMA
+        )
+        self._writer.write_batch(
+            pa.record_batch([*theirs.columns, *ours.columns], schema=self._schema)
+        )
+
+    def finish(self, provenance: dict[str, Any]) -> None:
+        self._writer.add_key_value_metadata({FOOTER_KEY: json.dumps(provenance)})
+        _write_manifest(self._manifest, provenance)
+
+
+def _write_manifest(path: Path, provenance: dict[str, Any]) -> None:
+    path.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+
+
+def read_provenance(path: str) -> dict[str, Any]:
+    """The provenance of a completions file: from its footer, or from the manifest beside it.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing or holds none.
+    """
+    file, manifest = Path(path), manifest_path(path)
+    if not file.is_file():
+        raise InputError(f"{path}: no such file; expected a completions file. Check the path.")
+    try:
+        if format_of(path) is Format.PARQUET:
+            footer = pq.read_metadata(file).metadata or {}
+            found = footer.get(FOOTER_KEY.encode())
+            if found is not None:
+                return dict(json.loads(found))
+        elif manifest.is_file():
+            return dict(json.loads(manifest.read_bytes()))
+    except (pa.ArrowException, OSError, ValueError) as e:
+        raise InputError(
+            f"{path}: not readable ({e}); expected a completions file of `runner batch`. "
+            "Copy it again from its source."
+        ) from None
+    raise InputError(
+        f"{path}: no provenance; expected a file that `runner batch` wrote"
+        + ("." if format_of(path) is Format.PARQUET else f", with {manifest.name} beside it.")
+    )
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a completions file, in order."""
+    if format_of(str(path)) is Format.PARQUET:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches():
+                yield from batch.to_pylist()
+    else:
+        with open_lines(path) as stream:
+            yield from map(json.loads, stream)
