@@ -34,6 +34,8 @@ class Dim:
         return _combine(self, other, "+", [a + b for a, b in _pairs(self, other)])
 
     def __mul__(self, other: Length) -> "Dim":
+        if not isinstance(other, Dim) and other == 1:
+            return self
         return _combine(self, other, "*", [a * b for a, b in _pairs(self, other)])
 
     __radd__ = __add__

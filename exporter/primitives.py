@@ -303,7 +303,9 @@ reduction(np.sum, "ReduceSum", axes_input_from=13)
 for _function, _op in {
     np.mean: "ReduceMean",
     np.max: "ReduceMax",
+    np.amax: "ReduceMax",
     np.min: "ReduceMin",
+    np.amin: "ReduceMin",
     np.prod: "ReduceProd",
 }.items():
     reduction(_function, _op, axes_input_from=18)

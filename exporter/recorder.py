@@ -17,7 +17,9 @@ from .dims import Dim, Shape, identify, length_in_run
 from .errors import TraceError
 from .graph import ONNX_DOMAIN, Graph, Node, Value
 
-# (recorder, *the call's arguments) -> name or names of the result; None: does not apply
+# (recorder, *the call's arguments) -> the result: its name, the names of several, or a tracer
+# where the row only says the same with other functions. A composite's row may return None: it
+# does not apply to these arguments.
 Row: TypeAlias = Callable[..., Any]
 Table: TypeAlias = Mapping[Callable[..., Any], Row]
 
@@ -68,7 +70,8 @@ class Recorder:
                 f"{label(function)}: {e}; its ONNX row takes "
                 f"{_parameters(row)}. Write it without that argument."
             ) from None
-        return self._wrap(function, row(self, *args, **kwargs), args, kwargs)
+        result = row(self, *args, **kwargs)
+        return result if is_tracer(result) else self._wrap(function, result, args, kwargs)
 
     def call_composite(self, composite: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """One call of a function of ours: by the target's row, or else by its body."""

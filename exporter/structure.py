@@ -1,6 +1,7 @@
 """Rows that move elements without computing: shapes, slices, joins, look-ups."""
 
 import itertools
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -49,16 +50,17 @@ def check_axis(name: str, axis: Any, ndim: int) -> int:
 
 
 @row(np.reshape)
-def reshape(recorder: Recorder, a: Any, shape: Any) -> str:
+def reshape(recorder: Recorder, a: Any, shape: Any) -> Any:
     wanted = list(shape) if isinstance(shape, (tuple, list)) else [shape]
-    _check_reshape(a.shape, wanted)
-    target = []
-    for position, length in enumerate(wanted):
-        if isinstance(length, Dim):  # 0 copies the input's length, -1 takes what is left
-            copied = position < a.ndim and a.shape[position] is length
-            target.append(0 if copied else -1)
-        else:
-            target.append(operator.index(length))
+    if rest := [i for i, n in enumerate(wanted) if not isinstance(n, Dim) and n == -1]:
+        wanted[rest[0]] = _missing_length(a.shape, wanted)
+        return np.reshape(a, wanted)
+    if _count(a.shape) != _count(wanted):
+        raise TraceError(
+            f"reshape of {list(a.shape)} to {wanted}: the numbers of elements differ; "
+            "expected as many as before, with symbolic lengths passed on from x.shape."
+        )
+    target = [_reshape_code(a.shape, i, n) for i, n in enumerate(wanted)]
     if target.count(-1) > 1:
         raise TraceError(
             f"reshape of {list(a.shape)} to {wanted}: more than one length is unknown; expected "
@@ -67,45 +69,38 @@ def reshape(recorder: Recorder, a: Any, shape: Any) -> str:
     return recorder.node("Reshape", recorder.operand(a), recorder.ints(*target))
 
 
-def _check_reshape(found: Sequence[Length], wanted: Sequence[Length]) -> None:
-    """Element counts must agree for every length of the symbolic axes, not only on probes."""
+def _reshape_code(found: Sequence[Length], place: int, wanted: Length) -> int:
+    """What a Reshape takes for a length: 0 copies the input's there, -1 takes what is left."""
+    if not isinstance(wanted, Dim):
+        return operator.index(wanted)
+    same_place = found[place] if place < len(found) else None
+    return 0 if isinstance(same_place, Dim) and same_place == wanted else -1
 
-    def count(lengths: Sequence[Length]) -> tuple[int, list[str]]:
-        numbers = [length for length in lengths if not isinstance(length, Dim)]
-        factors = [f for dim in lengths if isinstance(dim, Dim) for f in dim.name.split(" * ")]
-        for factor in list(factors):
-            if factor.isdigit():
-                factors.remove(factor)
-                numbers.append(int(factor))
-        return int(np.prod([operator.index(n) for n in numbers], dtype=np.int64)), sorted(factors)
 
-    has, wants = count(found), count(wanted)
-    if wants[0] < 0:  # a -1: what is left must be a whole number
-        if has[1] == wants[1] and has[0] % -wants[0] == 0:
-            return
+def _count(lengths: Sequence[Length]) -> tuple[int, list[str]]:
+    """A number of elements: a number, times symbolic factors. On probes all of them are 0."""
+    factors = [
+        f for n in lengths for f in (n.name.split(" * ") if isinstance(n, Dim) else [str(n)])
+    ]
+    numbers = [int(factor) for factor in factors if factor.isdigit()]
+    return math.prod(numbers), sorted(factor for factor in factors if not factor.isdigit())
+
+
+def _missing_length(found: Sequence[Length], wanted: Sequence[Length]) -> int:
+    """The number that -1 stands for."""
+    has = _count(found)
+    given = _count([n for n in wanted if isinstance(n, Dim) or n != -1])
+    if has[1] != given[1] or given[0] == 0 or has[0] % given[0]:
         raise TraceError(
-            f"reshape of {list(found)} to {list(wanted)}: -1 would hold a symbolic length; "
-            "expected a number of elements there. Pass x.shape[0], or a product of such lengths."
+            f"reshape of {list(found)} to {list(wanted)}: -1 would hold a symbolic length, or no "
+            "whole number; expected a number. Pass x.shape[0], or a product of such lengths."
         )
-    if has != wants:
-        raise TraceError(
-            f"reshape of {list(found)} to {list(wanted)}: the numbers of elements differ; "
-            "expected as many as before, with symbolic lengths passed on from x.shape."
-        )
+    return has[0] // given[0]
 
 
 @row(np.ravel)
-def ravel(recorder: Recorder, a: Any) -> str:
-    return reshape(recorder, a, _flat_length(a))
-
-
-def _flat_length(a: Any) -> Any:
-    if any(isinstance(length, Dim) for length in a.shape):
-        raise TraceError(
-            f"ravel of {list(a.shape)} loses its symbolic axis; expected it kept. "
-            "Write np.reshape with a product of lengths from x.shape."
-        )
-    return -1
+def ravel(_: Recorder, a: Any) -> Any:
+    return np.reshape(a, math.prod(a.shape))
 
 
 @row(np.transpose)
@@ -145,8 +140,9 @@ def expand_dims(recorder: Recorder, a: Any, axis: Any) -> str:
 @row(np.squeeze)
 def squeeze(recorder: Recorder, a: Any, axis: Any = None) -> str:
     if axis is None:
-        axis = tuple(
-            i for i, length in enumerate(a.shape) if not isinstance(length, Dim) and length == 1
+        raise TraceError(
+            "squeeze without an axis depends on the length of the batch; expected an axis. "
+            "Pass axis=-1 or another."
         )
     axes = normalize_axes(axis, a.ndim)
     return recorder.node("Squeeze", recorder.operand(a), recorder.ints(*axes))

@@ -10,6 +10,7 @@ NEP 13 (`__array_ufunc__`), NEP 18 (`__array_function__`), NEP 50 (weak Python s
 
 import functools
 import inspect
+import math
 import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -107,6 +108,8 @@ class Tracer(NDArrayOperatorsMixin):
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if kwargs.get("out") is not None:
             self._refuse_write()
+        if function in QUERIES and not kwargs and len(args) == 1:
+            return QUERIES[function](self)
         return self.recorder.call(function, args, kwargs)
 
     def __composite__(self, composite: Any, args: Any, kwargs: Any) -> Any:
@@ -138,6 +141,14 @@ class Tracer(NDArrayOperatorsMixin):
     __contains__ = _refuse_value
     __len__ = __iter__ = _refuse_loop
     __hash__ = object.__hash__
+
+
+# What a function asks about an array, not of it.
+QUERIES: dict[Callable[..., Any], Callable[[Tracer], Any]] = {
+    np.shape: lambda x: x.shape,
+    np.ndim: lambda x: x.ndim,
+    np.size: lambda x: math.prod(x.shape),
+}
 
 
 def trace(

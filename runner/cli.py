@@ -24,26 +24,17 @@ from .single import complete
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class JobError(click.ClickException):
-    """One of our errors, as a message and an exit code."""
-
-    def __init__(self, error: PicobatchError) -> None:
-        super().__init__(str(error))
-        self.exit_code = ExitCode.FAILED
-        if isinstance(error, SettingsError):
-            self.exit_code = ExitCode.USAGE
-        elif isinstance(error, DisagreementError):
-            self.exit_code = ExitCode.DISAGREES
-
-
 class Commands(click.Group):
-    """Turns our errors into a message; any other keeps its traceback."""
+    """Turns our errors into a message and an exit code; any other keeps its traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except PicobatchError as e:
-            raise JobError(e) from None
+            click.echo(f"Error: {e}", err=True)
+            if isinstance(e, SettingsError):
+                ctx.exit(ExitCode.USAGE)
+            ctx.exit(ExitCode.DISAGREES if isinstance(e, DisagreementError) else ExitCode.FAILED)
 
 
 class BatchSize(click.ParamType[int | None]):

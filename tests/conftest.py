@@ -1,0 +1,51 @@
+"""What all tests share: small models, the demo, the real vocabulary where it is there."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from reference import HParams, load_model, load_tokenizer, param_shapes
+from reference.tree import tree_map
+
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")
+
+ROOT = Path(__file__).parent.parent
+
+
+def random_params(hparams: HParams, seed: int = 0) -> dict:
+    """Weights with some spread, so that logits differ and no part is idle."""
+    rng = np.random.default_rng(seed)
+
+    def leaf(path: str, shape: tuple[int, ...]):
+        center = 1.0 if path.endswith(".g") else 0.0
+        return (center + 0.3 * rng.standard_normal(shape)).astype(np.float32)
+
+    return tree_map(leaf, param_shapes(hparams))
+
+
+TINY = HParams(n_vocab=97, n_ctx=16, n_embd=24, n_head=3, n_layer=2)
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """Sizes and weights of a model that costs nothing."""
+    return TINY, random_params(TINY)
+
+
+@pytest.fixture(scope="session")
+def demo():
+    return load_model("demo")
+
+
+@pytest.fixture(scope="session")
+def gpt2_tokenizer():
+    """GPT-2's real tokenizer, from a folder that is not part of the project."""
+    default = ROOT.parent / "shared" / "gpt2"
+    folder = Path(os.environ.get("PICOBATCH_GPT2_VOCABULARY", default))
+    if not (folder / "encoder.json").is_file():
+        pytest.skip("GPT-2's vocabulary is not here: set PICOBATCH_GPT2_VOCABULARY to its folder")
+    return load_tokenizer(folder / "encoder.json", folder / "vocab.bpe")

@@ -1,0 +1,151 @@
+import json
+import shutil
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from exporter import ExportError, export, open_package
+from reference import gpt2, load_model
+from reference.tree import leaves
+
+
+@pytest.fixture(scope="module")
+def package(demo, tmp_path_factory):
+    return export(demo, tmp_path_factory.mktemp("export") / "demo")
+
+
+@pytest.fixture
+def copy(package, tmp_path):
+    return shutil.copytree(package.directory, tmp_path / "copy")
+
+
+def test_the_folder_and_its_manifest(package, demo):
+    files = sorted(
+        str(p.relative_to(package.directory)) for p in package.directory.rglob("*") if p.is_file()
+    )
+    assert files == [
+        "config.json",
+        "manifest.json",
+        "merges.txt",
+        "onnx/model.onnx",
+        "onnx/model.onnx_data",
+        "onnx/next_logits.onnx",
+        "vocab.json",
+    ]
+    manifest = json.loads((package.directory / "manifest.json").read_text())
+    assert manifest["model"]["weights_sha256"] == demo.weights_sha256
+    assert manifest["graphs"]["forward"]["inputs"] == {"input_ids": "int64 [batch, 256]"}
+    assert not (package.directory.parent / "demo.part").exists()
+
+
+def test_both_graphs_share_one_weights_file(package):
+    weights = (package.directory / "onnx" / "model.onnx_data").stat().st_size
+    assert weights > 4_000_000
+    for name in ("forward", "next_logits"):
+        proto = onnx.load(package.graph_path(name), load_external_data=False)
+        outside = [t for t in proto.graph.initializer if t.data_location == 1]
+        assert {t.external_data[0].value for t in outside} == {"model.onnx_data"}
+
+
+def test_weights_come_back_as_they_went_in(package, demo):
+    for (path, found), (_, array) in zip(
+        leaves(package.params()), leaves(demo.params), strict=True
+    ):
+        np.testing.assert_array_equal(found, array, err_msg=path)
+
+
+def test_a_shorter_n_ctx(demo, tmp_path):
+    package = export(demo, tmp_path / "short", n_ctx=32)
+    ids = np.random.default_rng(0).integers(0, 1000, (2, 32))
+    session = onnxruntime.InferenceSession(str(package.graph_path("forward")))
+    (logits,) = session.run(None, {"input_ids": ids})
+    expected = gpt2(ids, **demo.params, n_head=demo.hparams["n_head"])
+    np.testing.assert_allclose(logits, expected, atol=2e-3 * expected.std())
+    assert json.loads((tmp_path / "short" / "config.json").read_text())["n_positions"] == 32
+
+
+def test_the_exported_tokenizer_and_config_are_read_by_the_loader(package, demo, tmp_path):
+    shutil.copytree(package.directory, tmp_path / "m")
+    shutil.copy(demo.directory / "model.safetensors", tmp_path / "m")
+    assert load_model(tmp_path / "m").weights_sha256 == demo.weights_sha256
+
+
+@pytest.mark.parametrize("n_ctx", [0, -1, 257])
+def test_n_ctx_out_of_range(demo, tmp_path, n_ctx):
+    with pytest.raises(ExportError, match=f"n_ctx {n_ctx}: expected 1 to 256"):
+        export(demo, tmp_path / "x", n_ctx=n_ctx)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_is_in_use(demo, tmp_path):
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "mine").touch()
+    with pytest.raises(ExportError, match="is there and not empty"):
+        export(demo, tmp_path / "x")
+    assert [p.name for p in (tmp_path / "x").iterdir()] == ["mine"]
+    with pytest.raises(ExportError, match="the folder .* is not there"):
+        export(demo, tmp_path / "no" / "x")
+
+
+def test_an_empty_folder_will_do(demo, tmp_path):
+    (tmp_path / "x").mkdir()
+    open_package(export(demo, tmp_path / "x", n_ctx=8).directory)
+
+
+def test_nothing_is_left_behind_where_the_proof_fails(demo, tmp_path):
+    def refuse(package):
+        assert (package.directory / "onnx" / "model.onnx").is_file()
+        raise ExportError("no")
+
+    with pytest.raises(ExportError, match="no"):
+        export(demo, tmp_path / "x", n_ctx=8, verify=refuse)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["onnx/model.onnx", "onnx/model.onnx_data", "vocab.json"])
+def test_a_file_that_was_edited_is_named(copy, name):
+    data = bytearray((copy / name).read_bytes())
+    data[len(data) // 2] ^= 1
+    (copy / name).write_bytes(data)
+    with pytest.raises(ExportError, match=f"{name}: is not the file that was exported"):
+        open_package(copy)
+
+
+def test_a_file_that_is_missing_is_named(copy):
+    (copy / "onnx" / "next_logits.onnx").unlink()
+    with pytest.raises(ExportError, match=r"next_logits.onnx: missing; manifest.json names it"):
+        open_package(copy)
+
+
+def test_a_folder_that_is_no_export(tmp_path):
+    with pytest.raises(ExportError, match="no manifest.json of an export"):
+        open_package(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"files": {}, "graphs": {}, "model": {"hparams": 1}}')
+    with pytest.raises(ExportError, match="names not all of its graphs and files"):
+        open_package(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", "..\\x"])
+def test_a_manifest_cannot_point_outside(copy, name):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"][name] = {"bytes": 1, "sha256": ""}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ExportError, match="lies outside its folder"):
+        open_package(copy)
+
+
+@pytest.mark.parametrize(("location", "offset"), [("../weights", 0), ("model.onnx_data", 10**9)])
+def test_external_data_cannot_point_outside(copy, package, location, offset):
+    path = copy / "onnx" / "model.onnx"
+    proto = onnx.load(path, load_external_data=False)
+    outside = next(t for t in proto.graph.initializer if t.data_location == 1)
+    del outside.external_data[:]
+    outside.external_data.add(key="location", value=location)
+    outside.external_data.add(key="offset", value=str(offset))
+    path.write_bytes(proto.SerializeToString())
+    from dataclasses import replace
+
+    with pytest.raises(ExportError, match="outside its folder|beyond the end"):
+        replace(package, directory=copy).params()

@@ -1,0 +1,286 @@
+"""The tracer as a tool in its own right: small functions that have nothing to do with GPT-2."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
+
+from exporter import Input, TraceError, to_onnx, trace
+from reference import composite
+
+X = Input(["batch", 4], np.float32, "x")
+
+
+def run(graph, **feeds):
+    return ReferenceEvaluator(to_onnx(graph)).run(None, feeds)
+
+
+def test_a_perceptron_with_its_weights_named_by_place():
+    def mlp(x, layers):
+        for layer in layers:
+            x = np.maximum(x @ layer["w"] + layer["b"], 0)
+        return x
+
+    rng = np.random.default_rng(0)
+    shapes = [(4, 8), (8, 300)]
+    layers = [
+        {"w": rng.standard_normal(s).astype(np.float32), "b": np.ones(s[1], np.float32)}
+        for s in shapes
+    ]
+    graph = trace(mlp, X, layers)
+    assert list(graph.weights) == ["layers.0.w", "layers.0.b", "layers.1.w", "layers.1.b"]
+    assert [value.name for value in graph.outputs] == ["mlp"]
+    x = rng.standard_normal((6, 4)).astype(np.float32)
+    np.testing.assert_array_equal(run(graph, x=x)[0], mlp(x, layers))
+
+
+def test_euclidean_distances_between_points():
+    def distances(a, b):
+        difference = a[:, :, None, :] - b[None, None]
+        return np.sqrt(np.sum(difference * difference, axis=-1))
+
+    points = np.random.default_rng(1).standard_normal((5, 2)).astype(np.float32)
+    graph = trace(distances, Input(["batch", 3, 2], np.float32), points)
+    a = np.random.default_rng(2).standard_normal((2, 3, 2)).astype(np.float32)
+    np.testing.assert_array_equal(run(graph, a=a)[0], distances(a, points))
+
+
+def test_several_results_and_their_names():
+    def stats(x):
+        return x.mean(-1), x.std(-1), x
+
+    graph = trace(stats, X)
+    assert [value.name for value in graph.outputs] == ["stats_0", "stats_1", "stats_2"]
+    x = np.ones((2, 4), np.float32)
+    for found, expected in zip(run(graph, x=x), stats(x), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    graph = trace(stats, X, outputs=["mean", "std", "same"])
+    assert [value.name for value in graph.outputs] == ["mean", "std", "same"]
+
+
+def test_the_same_result_twice_and_a_constant_result():
+    graph = trace(lambda x: ((y := x + 1), y, np.arange(3)), X, outputs=["a", "b", "c"])
+    a, b, c = run(graph, x=np.zeros((1, 4), np.float32))
+    np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(c, [0, 1, 2])
+
+
+def test_a_shared_weight_is_stored_once():
+    w = np.random.default_rng(3).standard_normal((4, 4)).astype(np.float32)
+    graph = trace(lambda x, encode, decode: x @ encode @ decode.T, X, w, w)
+    assert list(graph.weights) == ["encode"]
+
+
+def test_what_no_input_reaches_is_computed_once_by_numpy():
+    def masked(x):
+        return x + (1 - np.tri(4, dtype=x.dtype)) * -1e10, x + (
+            1 - np.tri(4, dtype=x.dtype)
+        ) * -1e10
+
+    graph = trace(masked, Input(["batch", 4, 4], np.float32))
+    assert [node.op for node in graph.nodes] == ["Add", "Add"]
+    assert len(graph.constants) == 1
+
+
+def test_what_no_output_needs_is_left_out():
+    def wasteful(x, w):
+        np.tanh(x @ w)
+        return x + 1
+
+    graph = trace(wasteful, X, np.ones((4, 4), np.float32))
+    assert [node.op for node in graph.nodes] == ["Add"]
+    assert not graph.weights
+
+
+def test_float64_is_welcome_where_it_is_declared():
+    graph = trace(lambda x: np.sqrt(x * x) / 3, Input(["batch"], np.float64, "x"))
+    x = np.array([1.0, -2.0])
+    np.testing.assert_array_equal(run(graph, x=x)[0], np.sqrt(x * x) / 3)
+
+
+def test_what_a_function_asks_about_an_array():
+    graph = trace(lambda x: x.reshape(np.size(x)) * np.ndim(x), X, outputs=["y"])
+    assert str(graph.outputs[0]) == "y float32 [batch * 4]"
+
+
+def test_several_symbolic_axes():
+    def join(past, new):
+        both = np.concatenate([past, new], axis=1)
+        return both, np.max(both, axis=1)
+
+    graph = trace(
+        join,
+        Input(["batch", "past", 2], np.float32),
+        Input(["batch", "new", 2], np.float32),
+        outputs=["both", "highest"],
+    )
+    assert str(graph.outputs[0]) == "both float32 [batch, past + new, 2]"
+    assert str(graph.outputs[1]) == "highest float32 [batch, 2]"
+    past, new = np.ones((3, 5, 2), np.float32), np.zeros((3, 1, 2), np.float32)
+    for found, expected in zip(run(graph, past=past, new=new), join(past, new), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_composite_without_a_row_is_traced_by_its_body():
+    @composite
+    def swish(x):
+        return x / (1 + np.exp(-x))
+
+    graph = trace(swish, X)
+    assert [node.op for node in graph.nodes] == ["Neg", "Exp", "Add", "Div"]
+
+
+def test_a_graph_prints_as_it_reads():
+    graph = trace(lambda x: np.tanh(x) * 2, X, outputs=["y"])
+    assert str(graph).splitlines()[1:] == [
+        "  tanh_1 = Tanh(x)",
+        "  y = Mul(tanh_1, constant.0)",
+        "  return y float32 [batch, 4]",
+    ]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 5), min_size=1, max_size=3),
+    batch=st.integers(1, 4),
+    data=st.data(),
+)
+def test_any_slice_of_fixed_axes(lengths, batch, data):
+    key = tuple(
+        data.draw(
+            st.one_of(
+                st.integers(-n, n - 1),
+                st.slices(n).filter(lambda s, n=n: len(range(*s.indices(n))) > 0),
+            )
+        )
+        for n in lengths
+    )
+
+    def cut(x):
+        return x[(slice(None), *key)] * 1
+
+    x = np.arange(batch * np.prod(lengths), dtype=np.float32).reshape(batch, *lengths)
+    graph = trace(cut, Input(["batch", *lengths], np.float32))
+    np.testing.assert_array_equal(run(graph, x=x)[0], cut(x))
+
+
+# Refusals. Each names the function or the construct, and says what to write instead.
+
+
+def branch(x):
+    return x if x.sum(-1)[0] > 0 else -x
+
+
+def in_place(x):
+    x += 1
+    return x
+
+
+def assign(x):
+    x[0] = 1
+    return x
+
+
+def loop(x):
+    return sum(row for row in x)
+
+
+REFUSED = {
+    "no row": (lambda x: np.sort(x), "no ONNX row for sort"),
+    "no ufunc row": (lambda x: np.logaddexp(x, x), "no ONNX row for logaddexp"),
+    "no method": (lambda x: x.argsort(), "no ONNX row for the method argsort"),
+    "ufunc method": (lambda x: np.add.reduce(x), "add.reduce has no ONNX row"),
+    "if": (lambda x: x if (x[:, 0] > 0) else -x, "Write np.where instead of `if`"),
+    "int": (lambda x: int(x.sum(-1)), "is unknown while tracing"),
+    "float": (lambda x: float(x.sum(-1)), "is unknown while tracing"),
+    "np.array": (lambda x: np.array(x), "np.array"),
+    "np.full": (lambda x: np.full((2,), x), "np.array"),
+    "index of an array": (lambda x: np.ones(9)[x.astype(np.int64)], "index into a plain array"),
+    "in place": (in_place, "instead of `x \\+= y`"),
+    "out": (lambda x: np.exp(x, out=np.ones(4, np.float32)), "in-place write"),
+    "assignment": (assign, "in-place write"),
+    "loop": (loop, "a loop over, x float32"),
+    "len": (lambda x: x / len(x), "Write x.shape\\[0\\]"),
+    "in": (lambda x: 1 in x, "is unknown while tracing"),
+    "float64 leak": (lambda x: x / np.sqrt(2.0), "divide gives float64 from float32"),
+    "float64 array": (lambda x: x + np.arange(4.0), "add gives float64 from float32"),
+    "float64 cast": (lambda x: x.astype(np.float64), "astype gives float64"),
+    "integer division": (lambda x: x.astype(np.int64) / 2, "use math.sqrt, a Python float"),
+    "batch sum": (lambda x: x.sum(), "sum reduces over the batch axis"),
+    "batch mean": (lambda x: np.mean(x, axis=0), "mean reduces over the batch axis"),
+    "batch var": (lambda x: np.var(x, axis=0), "var reduces over the batch axis"),
+    "batch argmax": (lambda x: np.argmax(x, axis=0), "argmax reduces over the batch axis"),
+    "batch cumsum": (lambda x: np.cumsum(x, axis=0), "cumsum reduces over the batch axis"),
+    "batch matmul": (lambda x: x.T @ x, "matmul sums over the batch axis"),
+    "batch einsum": (lambda x: np.einsum("bi->i", x), "einsum sums over the batch axis"),
+    "batch concatenate": (lambda x: np.concatenate([x, x]), "concatenate along the batch axis"),
+    "batch row": (lambda x: x[0], "picks rows out of the batch"),
+    "batch slice": (lambda x: x[1:], "slices the batch axis"),
+    "batch take": (lambda x: np.take(x, [0], axis=0), "picks rows out of the batch"),
+    "batch tile": (lambda x: np.tile(x, (2, 1)), "tile repeats the batch axis"),
+    "batch pad": (lambda x: np.pad(x, 1), "pad of the batch axis"),
+    "rows meet": (lambda x: x[:, None] * x[None], "pairs the rows"),
+    "argmax of all": (lambda x: np.argmax(x), "argmax without an axis"),
+    "keyword": (lambda x: np.sum(x, axis=-1, where=[True] * 4), "unexpected keyword.*'where'"),
+    "ufunc keyword": (lambda x: np.exp(x, dtype=np.float32), "unexpected keyword.*'dtype'"),
+    "mean dtype": (lambda x: np.mean(x, axis=-1, dtype=np.float32), "its ONNX row takes a, axis"),
+    "zero-length slice": (lambda x: x[:, 2:2], "zero-length axis"),
+    "zero-length constant": (lambda x: np.stack([x, np.ones((1, 0))]), "zero-length axis"),
+    "mask": (
+        lambda x: x[:, np.array([True, False, True, True])],
+        "Write np.where instead of a mask",
+    ),
+    "float remainder": (lambda x: x % 2, "remainder of floats"),
+    "integer bits": (lambda x: x.astype(np.int64) & 1, "needs opset 18"),
+    "decimals": (lambda x: np.round(x, 2), "round to 2 decimals"),
+    "squeeze": (lambda x: np.squeeze(x), "depends on the length of the batch"),
+    "reshape": (lambda x: x.reshape(x.shape[0], 5), "the numbers of elements differ"),
+    "reshape -1": (lambda x: x.reshape(-1, 2), "-1 would hold a symbolic length"),
+    "range": (lambda x: x + np.arange(x.shape[0]), "length of axis `batch` is used as a number"),
+    "length compared": (lambda x: x if x.shape[0] == 1 else -x, "length of axis `batch`"),
+    "shapes": (lambda x: x + np.ones(3, np.float32), "NumPy refuses this call"),
+    "axis": (lambda x: np.sum(x, axis=(5, -1)), "NumPy refuses|batch"),
+    "complex": (lambda x: x * 1j, "gives complex"),
+    "a string": (lambda x: "text", "the function returns str"),
+    "einsum dots": (lambda x: np.einsum("...i->...i", x), "every axis named"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_traced_is_refused_by_name(name):
+    function, message = REFUSED[name]
+    with pytest.raises(TraceError, match=message):
+        trace(function, X)
+
+
+def test_control_flow_on_values_of_several_axes():
+    with pytest.raises(TraceError, match="picks rows out of the batch"):
+        trace(branch, X)
+
+
+def test_specs_that_make_no_sense():
+    with pytest.raises(TraceError, match="zero-length axis; expected 1 or more"):
+        trace(lambda x: x, Input(["batch", 0], np.float32))
+    with pytest.raises(TraceError, match="weight w: shape .* zero-length"):
+        trace(lambda x, w: x, X, np.ones((0, 3)))
+    with pytest.raises(TraceError, match="two inputs are called x"):
+        trace(lambda a, b: a + b, X, X)
+    with pytest.raises(TraceError, match="opset 12: expected 13 to 26"):
+        trace(np.tanh, X, opset=12)
+    with pytest.raises(TraceError, match="target 'cuda': expected one of"):
+        trace(np.tanh, X, target="cuda")
+    with pytest.raises(TraceError, match="1 results and the output names"):
+        trace(np.tanh, X, outputs=["a", "b"])
+    with pytest.raises(TraceError, match="both called x"):
+        trace(lambda x: x + 1, X, outputs=["x"])
+
+
+def test_two_symbolic_axes_that_meet():
+    inputs = [Input(["batch", "m", 2], np.float32, "p"), Input(["batch", "n", 2], np.float32, "q")]
+    with pytest.raises(TraceError, match="axes of lengths m and n meet|NumPy refuses"):
+        trace(lambda p, q: p + q, *inputs)
+
+
+def test_constant_arrays_that_are_empty():
+    with pytest.raises(TraceError, match="zero-length axis"):
+        trace(lambda x: np.where(x > 0, x, np.ones((0, 1, 4), np.float32)), X)
