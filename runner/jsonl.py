@@ -11,6 +11,7 @@ import pyarrow as pa
 from .errors import InputError
 from .storage import open_lines
 
+MAX_NEW_TOKENS = "max_new_tokens"  # the column that overrides the setting per row
 SCAN_ROWS = 4096  # rows whose types are unified at a time
 
 
@@ -36,8 +37,13 @@ class JsonlScan:
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
 
-def scan_jsonl(path: Path, name: str, limit: int | None, *, typed: bool) -> JsonlScan:
+def scan_jsonl(
+    path: Path, name: str, limit: int | None, prompt_column: str, *, typed: bool
+) -> JsonlScan:
     """Count the rows, collect the columns and, where `typed`, find a type for each.
+
+    Bad values in the columns that the job reads make bad rows, not a bad file: prompts are
+    strings where any is (others as JSON text), or else lists of ids; limits are integers.
 
     Raises
     ------
@@ -45,16 +51,27 @@ def scan_jsonl(path: Path, name: str, limit: int | None, *, typed: bool) -> Json
         Where the file cannot be read, or a column has no one type.
     """
     scan = JsonlScan()
+    prompts = {"ids": False, "others": False}  # kinds that were met
     with open_lines(path) as stream:
         lines = islice((line for line in map(bytes.strip, stream) if line), limit)
         while some := list(islice(lines, SCAN_ROWS)):
             objects = [found for found in map(parse_line, some) if isinstance(found, dict)]
             columns = dict.fromkeys(key for found in objects for key in found)
             scan.columns |= columns
+            for found in objects:
+                if (prompt := found.get(prompt_column)) is not None:
+                    prompts["ids" if _is_ids(prompt) else "others"] = True
             if typed:
-                scan.schema = _unify(scan, objects, list(columns), name)
+                free = [c for c in columns if c not in (prompt_column, MAX_NEW_TOKENS)]
+                scan.schema = _unify(scan, objects, free, name)
             scan.n_rows += len(some)
             scan.n_objects += len(objects)
+    if typed:
+        ids_only = prompts["ids"] and not prompts["others"]
+        fields = {field.name: field.type for field in scan.schema}
+        fields[prompt_column] = pa.list_(pa.int64()) if ids_only else pa.string()
+        fields[MAX_NEW_TOKENS] = pa.int64()
+        scan.schema = pa.schema([(column, fields[column]) for column in scan.columns])
     return scan
 
 
@@ -73,13 +90,34 @@ def parse_line(line: bytes) -> dict[str, Any] | str:
     return found
 
 
-def table_of(objects: list[dict[str, Any]], schema: pa.Schema, name: str) -> pa.RecordBatch:
+def table_of(
+    objects: list[dict[str, Any]], schema: pa.Schema, prompt_column: str, name: str
+) -> pa.RecordBatch:
     """Rows as columns of the scan's schema."""
-    columns = [
-        _array([found.get(column.name) for found in objects], column.type, column.name, name)
-        for column in schema
-    ]
+    columns = []
+    for column in schema:
+        values = [found.get(column.name) for found in objects]
+        if column.name in (prompt_column, MAX_NEW_TOKENS):
+            values = [_readable(value, column.type) for value in values]
+        columns.append(_array(values, column.type, column.name, name))
     return pa.record_batch(columns, schema=schema)
+
+
+def _readable(value: Any, kind: pa.DataType) -> Any:
+    """A value of a column that the job reads, as the column's type can hold it."""
+    if value is None:
+        return None
+    if kind == pa.string():
+        return value if isinstance(value, str) else json.dumps(value)
+    if kind == pa.int64():
+        return value if _is_ids([value]) else None
+    return value if _is_ids(value) else None
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        type(item) is int and -(2**63) <= item < 2**63 for item in value
+    )
 
 
 def _unify(

@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import InputError
-from .jsonl import JsonlScan, parse_line, scan_jsonl, table_of
+from .jsonl import MAX_NEW_TOKENS, JsonlScan, parse_line, scan_jsonl, table_of
 from .records import Reject, Request
 from .storage import Format, format_of, open_lines
 
 CHUNK_ROWS = 1024  # rows in memory at a time
-MAX_NEW_TOKENS = "max_new_tokens"  # the column that overrides the setting per row
 
 Row: TypeAlias = Request | Reject
 
@@ -76,7 +75,7 @@ def open_source(
     """
     if format_of(str(path)) is Format.PARQUET:
         return ParquetSource.open(path, name, prompt_column, limit)
-    scan = scan_jsonl(path, name, limit, typed=typed)
+    scan = scan_jsonl(path, name, limit, prompt_column, typed=typed)
     if scan.n_objects and prompt_column not in scan.columns:
         raise _no_column(name, prompt_column, list(scan.columns))
     return JsonlSource(path, name, prompt_column, scan)
@@ -268,7 +267,7 @@ class JsonlSource:
                     self._row(row + i, number, found)
                     for i, ((number, _), found) in enumerate(zip(some, parsed, strict=True))
                 ]
-                yield JsonlChunk([line for _, line in some], parsed, rows, self.schema, self.name)
+                yield JsonlChunk(self, [line for _, line in some], parsed, rows)
                 row += len(some)
 
     def _row(self, row: int, number: int, found: dict[str, Any] | str) -> Row:
@@ -287,15 +286,15 @@ class JsonlSource:
 
 @dataclass
 class JsonlChunk:
+    source: JsonlSource
     lines: list[bytes]
     parsed: list[dict[str, Any] | str]
     rows: list[Row]
-    schema: pa.Schema
-    name: str
 
     def record_batch(self) -> pa.RecordBatch:
         objects = [found if isinstance(found, dict) else {} for found in self.parsed]
-        return table_of(objects, self.schema, self.name)
+        source = self.source
+        return table_of(objects, source.schema, source.prompt_column, source.name)
 
     def json_lines(self) -> list[bytes | None]:
         return [

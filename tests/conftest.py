@@ -1,6 +1,10 @@
 """What all tests share: small models, the demo, the real vocabulary where it is there."""
 
 import os
+
+# One thread per test process, before NumPy is loaded: pytest runs one process per core.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from pathlib import Path
 
 import numpy as np

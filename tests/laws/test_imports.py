@@ -1,0 +1,47 @@
+"""Who may import whom: reference <- exporter <- runner, and one home for each library."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAY_IMPORT = {
+    "reference": {"reference"},
+    "exporter": {"reference", "exporter"},
+    "runner": {"reference", "exporter", "runner"},
+}
+OURS = {"reference", "exporter", "runner", "jobs", "training", "tests", "benchmarks"}
+HOMES = {
+    "onnx": ("exporter/", "runner/run.py"),  # run.py names its version in the provenance
+    "onnxruntime": ("runner/engine.py",),
+    "pyarrow": ("runner/",),
+    "click": ("runner/cli.py",),
+    "regex": ("reference/tokenizer.py",),
+    "safetensors": ("reference/checkpoint/",),
+    "tqdm": ("reference/generate.py", "runner/progress.py"),
+}
+FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way_and_libraries_stay_at_home(path):
+    name = path.relative_to(ROOT).as_posix()
+    for module in imports(path):
+        if module in OURS:
+            assert module in MAY_IMPORT[name.split("/")[0]], f"{name} imports {module}"
+        if module in HOMES:
+            assert name.startswith(HOMES[module]), f"{name} imports {module}"
+
+
+def test_the_law_sees_files_and_breaches():
+    assert len(FILES) > 20
+    assert "onnxruntime" in set(imports(ROOT / "runner" / "engine.py"))

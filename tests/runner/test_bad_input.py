@@ -1,0 +1,394 @@
+"""Bad input of every kind: what is said, the exit code, and that nothing is half written."""
+
+import errno
+import gzip
+import json
+import os
+import shutil
+import sys
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from reference.models import DEMO_DIR
+from runner.cli import cli
+
+GOOD = {"prompt": "The capital of France is"}
+
+
+def runner(*args, stdin=None):
+    result = CliRunner().invoke(cli, [str(arg) for arg in args], input=stdin)
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def batch(tmp_path, source, output="out.jsonl", *options):
+    return runner(
+        "batch",
+        tmp_path / source,
+        tmp_path / output,
+        "--max-new-tokens",
+        2,
+        "--threads",
+        1,
+        *options,
+    )
+
+
+def jsonl(tmp_path, *lines):
+    data = b"\n".join(
+        line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines
+    )
+    (tmp_path / "in.jsonl").write_bytes(data + b"\n")
+    return "in.jsonl"
+
+
+def parquet(tmp_path, **columns):
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet")
+    return "in.parquet"
+
+
+# The whole job is refused: exit code 1, nothing written.
+
+
+def missing(tmp_path):
+    return "nowhere.jsonl"
+
+
+def a_folder(tmp_path):
+    (tmp_path / "in.parquet").mkdir()
+    return "in.parquet"
+
+
+def unknown_format(tmp_path):
+    (tmp_path / "in.csv").write_text("prompt\none\n")
+    return "in.csv"
+
+
+def wrong_column(tmp_path):
+    return jsonl(tmp_path, {"text": "one", "id": 1}, {"text": "two"})
+
+
+def wrong_column_parquet(tmp_path):
+    return parquet(tmp_path, text=["one"], id=[1])
+
+
+def numbers(tmp_path):
+    return parquet(tmp_path, prompt=[1, 2])
+
+
+def bad_limit_column(tmp_path):
+    return parquet(tmp_path, prompt=["one"], max_new_tokens=["many"])
+
+
+def clash(tmp_path):
+    return jsonl(tmp_path, {"prompt": "one", "completion": "two"})
+
+
+def clash_parquet(tmp_path):
+    return parquet(tmp_path, prompt=["one"], error=["two"])
+
+
+def truncated_parquet(tmp_path):
+    name = parquet(tmp_path, prompt=["one"] * 1000)
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: len(data) // 2])
+    return name
+
+
+def damaged_parquet(tmp_path):
+    name = parquet(tmp_path, prompt=[f"{n} + {n} =" for n in range(1000)])
+    data = bytearray((tmp_path / name).read_bytes())
+    data[30:400] = os.urandom(370)
+    (tmp_path / name).write_bytes(data)
+    return name
+
+
+def no_parquet(tmp_path):
+    (tmp_path / "in.parquet").write_bytes(b"hello")
+    return "in.parquet"
+
+
+def truncated_gzip(tmp_path):
+    lines = b"".join(json.dumps({"prompt": f"{n} + {n}"}).encode() + b"\n" for n in range(5000))
+    data = gzip.compress(lines)
+    (tmp_path / "in.jsonl.gz").write_bytes(data[: len(data) // 2])
+    return "in.jsonl.gz"
+
+
+def no_gzip(tmp_path):
+    (tmp_path / "in.jsonl.gz").write_bytes(b"hello")
+    return "in.jsonl.gz"
+
+
+def two_columns_of_one_name(tmp_path):
+    table = pa.table([pa.array(["a"]), pa.array(["b"])], names=["prompt", "prompt"])
+    pq.write_table(table, tmp_path / "in.parquet")
+    return "in.parquet"
+
+
+REFUSED = {
+    missing: "nowhere.jsonl: no such file; expected .parquet, .jsonl",
+    a_folder: "is a folder; expected a file",
+    unknown_format: "in.csv: no known format; expected .parquet, .jsonl",
+    wrong_column: "no column 'prompt'; its columns are text, id. Pass --prompt-column",
+    wrong_column_parquet: "no column 'prompt'; its columns are text, id. Pass --prompt-column",
+    numbers: "column 'prompt' has type int64; expected strings, or lists of integers",
+    bad_limit_column: "column 'max_new_tokens' has type string; expected integers",
+    clash: "has a column 'completion', which the output adds; expected other names. Pass --column-",
+    clash_parquet: "has a column 'error', which the output adds",
+    truncated_parquet: "not readable as Parquet",
+    damaged_parquet: "row 0 and after: not readable",
+    no_parquet: "not readable as Parquet",
+    truncated_gzip: "in.jsonl.gz: ",
+    no_gzip: "in.jsonl.gz: ",
+    two_columns_of_one_name: "two columns are called 'prompt'",
+}
+
+
+@pytest.mark.parametrize("output", ["out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("make", REFUSED, ids=lambda make: make.__name__)
+def test_a_bad_file_is_refused_and_nothing_is_written(tmp_path, make, output):
+    source = make(tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    result = batch(tmp_path, source, output)
+    assert result.exit_code == 1, result.output
+    assert "Error: " in result.stderr
+    assert REFUSED[make] in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+# A bad row keeps its place: exit code 3, with its reason.
+
+LONG = {"prompt": "one " * 300}
+BAD_ROWS = [
+    ({"prompt": None}, "'prompt' is null; expected a string or a list of token ids"),
+    ({"prompt": 5}, "'prompt' is 5; expected a string"),
+    ({"prompt": {"a": 1}}, "'prompt' is {'a': 1}; expected a string"),
+    ({"prompt": ["one"]}, "'prompt' holds 'one' at 0; expected token ids, integers only"),
+    ({"prompt": [1, True]}, "'prompt' holds True at 1"),
+    ({"prompt": [99999]}, "token id 99999; expected 0 to"),
+    ({"prompt": [-1]}, "token id -1; expected 0 to"),
+    ({"other": "one"}, "no 'prompt'; this row has other"),
+    (b'{"prompt": "one"', "not JSON (Expecting ',' delimiter at character 16)"),
+    (b"[1]", "a JSON array; expected an object with the prompt in it"),
+    (b"null", "a JSON null; expected an object"),
+    (b'{"prompt": "\xff"}', "byte 12 of the line is not valid UTF-8"),
+    (b"[" * 100_000, "not readable as JSON"),
+    (b'{"prompt": ' + b"9" * 5000 + b"}", "not readable as JSON"),
+    ({"prompt": "\ud800"}, "lone surrogate U+D800 at character 0"),
+    (LONG, "tokens; expected at most 255, so that one can follow"),
+    ({"prompt": "one", "max_new_tokens": -1}, "'max_new_tokens' is -1; expected a whole number"),
+    ({"prompt": "one", "max_new_tokens": "3"}, "'max_new_tokens' is '3'"),
+    ({"prompt": "one", "max_new_tokens": 1.5}, "'max_new_tokens' is 1.5"),
+]
+
+
+@pytest.mark.parametrize("output", ["out.jsonl", "out.parquet"])
+def test_bad_rows_keep_their_places(tmp_path, output):
+    rows = [GOOD]
+    for row, _ in BAD_ROWS:
+        rows += [row, GOOD]
+    messages = [message for _, message in BAD_ROWS]
+    result = batch(tmp_path, jsonl(tmp_path, *rows), output)
+    assert result.exit_code == 3, result.output
+    found = (
+        pq.read_table(tmp_path / output).to_pylist()
+        if output.endswith("parquet")
+        else [json.loads(line) for line in (tmp_path / output).read_text().splitlines()]
+    )
+    assert len(found) == len(rows)
+    assert {row["completion"] for row in found[::2]} == {" Paris"}
+    for row, message in zip(found[1::2], messages, strict=True):
+        assert message in row["error"]
+        assert row["finish_reason"] == "error"
+        assert row["completion"] is None
+        assert row["logprob"] is None
+    assert f"{len(messages)} bad rows are kept" in result.stderr
+    assert "in.jsonl:2: " in result.stderr
+
+
+def test_bad_values_in_the_columns_that_are_read_do_not_spoil_parquet(tmp_path):
+    rows = [{"prompt": [1]}, {"prompt": [2**70]}, {"prompt": True}, {"max_new_tokens": "x"}]
+    result = batch(tmp_path, jsonl(tmp_path, *rows), "out.parquet")
+    assert result.exit_code == 3
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table.schema.field("prompt").type == pa.string()
+    assert table["prompt"].to_pylist() == ["[1]", f"[{2**70}]", "true", None]
+    assert table["max_new_tokens"].to_pylist() == [None] * 4
+    result = batch(tmp_path, jsonl(tmp_path, {"prompt": [1]}, {"prompt": None}), "ids.parquet")
+    assert result.exit_code == 3
+    assert pq.read_table(tmp_path / "ids.parquet")["prompt"].to_pylist() == [[1], None]
+    assert batch(tmp_path, jsonl(tmp_path, {"prompt": [1]}), "all.parquet").exit_code == 0
+    assert pq.read_table(tmp_path / "all.parquet")["prompt"].to_pylist() == [[1]]
+
+
+def test_bad_rows_of_parquet(tmp_path):
+    raw = pa.array([b"one", b"\xff\xfe", None], pa.binary())
+    text = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2], raw.buffers()[0])
+    result = batch(tmp_path, parquet(tmp_path, prompt=text), "out.jsonl")
+    assert result.exit_code == 3
+    errors = [
+        json.loads(line)["error"] for line in (tmp_path / "out.jsonl").read_text().splitlines()
+    ]
+    assert errors == [
+        None,
+        "'prompt' is not valid UTF-8; expected text",
+        "'prompt' is null; expected a string or a list of token ids",
+    ]
+    result = batch(tmp_path, "in.parquet", "out.parquet")
+    assert result.exit_code == 3
+    assert pq.read_table(tmp_path / "out.parquet")["error"].null_count == 1
+    source = parquet(tmp_path, prompt=pa.nulls(2))
+    assert batch(tmp_path, source, "nulls.parquet").exit_code == 3
+
+
+def test_on_error_fail_stops_at_the_first_and_writes_nothing(tmp_path):
+    source = jsonl(tmp_path, GOOD, {"prompt": None}, GOOD)
+    result = batch(tmp_path, source, "out.jsonl", "--on-error", "fail")
+    assert result.exit_code == 1
+    assert "in.jsonl:2: 'prompt' is null; expected" in result.stderr
+    assert "or pass --on-error=skip to keep it as an error row" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
+
+
+def test_a_column_of_two_types_is_refused_for_parquet_and_kept_in_json(tmp_path):
+    source = jsonl(tmp_path, GOOD | {"x": 1}, GOOD | {"x": "one"})
+    result = batch(tmp_path, source, "out.parquet")
+    assert result.exit_code == 1
+    assert "column 'x'" in result.stderr
+    assert "Write .jsonl, which keeps the rows as they are" in result.stderr
+    assert batch(tmp_path, source, "out.jsonl").exit_code == 0
+
+
+def test_a_column_that_parquet_cannot_hold(tmp_path):
+    result = batch(tmp_path, jsonl(tmp_path, GOOD | {"x": {}}), "out.parquet")
+    assert result.exit_code == 1
+    assert "Write .jsonl" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
+
+
+def test_surrogates_in_other_columns(tmp_path):
+    source = jsonl(tmp_path, GOOD | {"x": "\ud800", "y": [{"z": "\udfff"}]})
+    assert batch(tmp_path, source, "out.jsonl").exit_code == 0
+    assert json.loads((tmp_path / "out.jsonl").read_text())["x"] == "\ud800"
+    assert batch(tmp_path, source, "out.parquet").exit_code == 0
+    assert pq.read_table(tmp_path / "out.parquet")["x"].to_pylist() == ["?"]
+
+
+# The output.
+
+
+def test_an_output_that_exists_is_kept(tmp_path):
+    source = jsonl(tmp_path, GOOD)
+    (tmp_path / "out.jsonl").write_text("mine")
+    result = batch(tmp_path, source)
+    assert result.exit_code == 1
+    assert "exists already; a finished output is kept. Pass --overwrite" in result.stderr
+    assert (tmp_path / "out.jsonl").read_text() == "mine"
+    assert batch(tmp_path, source, "out.jsonl", "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("no/out.jsonl", "is not there; expected an existing one. Make it first"),
+        ("out.csv", "no known format; expected .parquet"),
+        ("in.jsonl", "is the input itself"),
+        ("folder.jsonl", "is a folder; expected a file name"),
+    ],
+)
+def test_an_output_that_cannot_be(tmp_path, output, message):
+    source = jsonl(tmp_path, GOOD)
+    (tmp_path / "folder.jsonl").mkdir()
+    result = batch(tmp_path, source, output, "--overwrite")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert json.loads((tmp_path / source).read_text()) == GOOD
+
+
+def test_uris_are_not_taken_for_paths(tmp_path):
+    source = jsonl(tmp_path, GOOD)
+    result = runner("batch", "s3://bucket/in.jsonl", tmp_path / "out.jsonl")
+    assert (result.exit_code, "reads local files" in result.stderr) == (1, True)
+    result = runner("batch", tmp_path / source, "s3://bucket/out.jsonl")
+    assert (result.exit_code, "writes local files" in result.stderr) == (1, True)
+
+
+def test_space_that_is_clearly_not_there_is_foreseen(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3))
+    result = batch(tmp_path, jsonl(tmp_path, GOOD))
+    assert result.exit_code == 1
+    assert "3 bytes free on its disk; the output needs at least" in result.stderr
+
+
+@pytest.mark.parametrize("output", ["out.jsonl", "out.parquet", "out.jsonl.gz"])
+def test_a_disk_that_is_full_in_the_end(tmp_path, output):
+    """Really full: a file system of 64 KiB, where one may be mounted."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if os.system(f"mount -t tmpfs -o size=64k tmpfs {small} 2>/dev/null") != 0:  # noqa: S605
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        words = os.urandom(60_000).hex()
+        rows = [GOOD | {"x": words[n : n + 40]} for n in range(0, len(words), 40)]
+        source = jsonl(tmp_path, *rows)
+        monkey = pytest.MonkeyPatch()
+        monkey.setattr(sys.modules["runner.run"], "check_space", lambda *_: None)
+        result = batch(tmp_path, source, f"small/{output}", "--max-new-tokens", 0)
+        monkey.undo()
+        assert result.exit_code == 1
+        assert "the disk is full; nothing was left there" in result.stderr
+        assert not list(small.iterdir())
+    finally:
+        os.system(f"umount {small}")  # noqa: S605
+
+
+def test_a_disk_that_fails(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("os.fsync", fail)
+    result = batch(tmp_path, jsonl(tmp_path, GOOD))
+    assert result.exit_code == 1
+    assert "Input/output error; nothing was left there" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
+
+
+# The model.
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("nowhere", "nowhere: no such model; expected `demo` or a model directory"),
+        ("124M", "not downloaded by this version"),
+        ("{tmp}", "no model: config.json, model.safetensors, vocab.json, merges.txt missing"),
+    ],
+)
+def test_a_model_that_is_none(tmp_path, model, message):
+    source = jsonl(tmp_path, GOOD)
+    result = batch(tmp_path, source, "out.jsonl", "--model", model.format(tmp=tmp_path))
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_model_with_a_file_missing(tmp_path):
+    shutil.copytree(DEMO_DIR, tmp_path / "m")
+    (tmp_path / "m" / "merges.txt").unlink()
+    result = batch(tmp_path, jsonl(tmp_path, GOOD), "out.jsonl", "--model", tmp_path / "m")
+    assert result.exit_code == 1
+    assert "no model: merges.txt missing" in result.stderr
+
+
+def test_terminal_escapes_in_a_prompt_stay_harmless(tmp_path):
+    source = jsonl(tmp_path, {"prompt": {"\x1b[31m": "x" * 500}})
+    result = batch(tmp_path, source)
+    assert result.exit_code == 3
+    assert "\x1b" not in result.stderr
+    assert "x" * 60 not in result.stderr

@@ -1,0 +1,156 @@
+"""The check: what it compares is what the engine used, and what it must catch it catches."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from reference.tree import tree_map
+from runner import ExitCode, RunSettings, run
+from runner.checker import TOLERANCE, Checker, compare
+from runner.cli import cli
+from runner.engine import WindowEngine
+
+PROMPTS = ["The capital of France is", "The opposite of hot is", "Monday, Tuesday,", "3 + 4 ="]
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS * 5))
+    return str(path)
+
+
+def disturbed(monkeypatch, disturb):
+    """An engine whose logits go through `disturb` before anybody sees them."""
+    original = WindowEngine._run
+    monkeypatch.setattr(WindowEngine, "_run", lambda self, cache: disturb(original(self, cache)))
+
+
+def test_compare_tells_near_ties_from_disagreements():
+    reference = np.zeros((4, 3), np.float32)
+    reference[0] = [0, 5, 1]  # the same choice
+    reference[1] = [5, 5.001, 0]  # a near tie: margin 0.001 under twice the tolerance
+    reference[2] = [5, 0, 4]  # a clear choice
+    reference[3] = [1, 2, 3]
+    found = reference.copy()
+    found[1] = [5.002, 5.001, 0]
+    found[2] = [3, 0, 4]
+    result = compare(found, reference)
+    assert result.positions == 4
+    assert result.top1_agreement == 2
+    assert result.near_ties == 1
+    assert result.disagreements == 1
+    assert result.max_abs_diff == pytest.approx(2)
+    assert result.mean_abs_diff == pytest.approx((0.002 + 2) / 12, rel=1e-3)
+    assert result.tolerance == pytest.approx(TOLERANCE * reference.std())
+    assert not result.agrees
+
+
+def test_a_nan_never_agrees():
+    reference = np.arange(12, dtype=np.float32).reshape(2, 6)
+    found = reference.copy()
+    found[0, 0] = np.nan
+    assert compare(reference, reference).agrees
+    assert not compare(found, reference).agrees
+
+
+def test_the_rows_are_chosen_by_the_seed_and_replaced_where_bad(demo):
+    def chosen(seed, usable=lambda row: True, n=100, count=10):
+        checker = Checker(demo, n, count, seed)
+        return [row for row in range(n) if checker.wants(row, usable=usable(row))]
+
+    assert chosen(1) == chosen(1) != chosen(2)
+    assert len(chosen(1)) == 10
+    assert len(chosen(1, count=None)) == 100
+    assert chosen(1, count=0) == []
+    odd = chosen(1, usable=lambda row: row % 2)
+    assert all(row % 2 for row in odd)
+    assert len(odd) >= 8
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_good_job_agrees(tmp_path, prompts, seed):
+    report = run(RunSettings(prompts, str(tmp_path / "o.jsonl"), check_rows=None, seed=seed))
+    assert report.exit_code == ExitCode.DONE
+    assert report.check.rows == 20
+    assert report.check.agrees
+    assert report.check.top1_agreement == report.check.positions
+    # Every generated position, end-of-text included.
+    rows = [json.loads(line) for line in (tmp_path / "o.jsonl").read_text().splitlines()]
+    stops = sum(row["finish_reason"] == "stop" for row in rows)
+    assert report.check.positions == report.completion_tokens + stops
+    # Measured: 1e-5 on logits of spread 3. Anything near the tolerance would be news.
+    assert 0 < report.check.max_abs_diff < report.check.tolerance / 10
+
+
+@pytest.mark.parametrize("output", ["out.jsonl", "out.parquet"])
+def test_wrong_logits_exit_with_4_and_mark_the_output(tmp_path, prompts, monkeypatch, output):
+    disturbed(monkeypatch, lambda logits: logits + np.linspace(0, 0.1, logits.shape[1], dtype="f4"))
+    path = tmp_path / output
+    result = CliRunner().invoke(cli, ["batch", prompts, str(path), "--check-rows", "3"])
+    assert result.exit_code == 4
+    assert "check: FAILED: 3 rows" in result.stderr
+    assert result.stderr.count(f"{prompts}:") == 3
+    assert "logits differ by 0.1 (tolerance" in result.stderr
+    manifest = json.loads((tmp_path / f"{output}.manifest.json").read_text())
+    assert manifest["check"]["agrees"] is False
+    assert manifest["check"]["offending_rows"] == 3
+    if output.endswith("parquet"):
+        footer = json.loads(pq.read_metadata(path).metadata[b"picobatch"])
+        assert footer == manifest
+    shown = CliRunner().invoke(cli, ["inspect", str(path)])
+    assert "check        FAILED" in shown.stdout
+
+
+def test_a_wrong_choice_is_a_disagreement(tmp_path, prompts, monkeypatch):
+    """Small everywhere but at one token: the choice itself is wrong."""
+
+    def promote(logits):
+        logits = logits.copy()
+        logits[:, 100] = logits.max(axis=1) + 1
+        return logits
+
+    disturbed(monkeypatch, promote)
+    report = run(RunSettings(prompts, str(tmp_path / "o.jsonl"), max_new_tokens=2))
+    assert report.exit_code == ExitCode.DISAGREES
+    assert report.check.disagreements > 0
+
+
+def test_weights_that_are_not_the_references_are_caught(tmp_path, prompts, demo, monkeypatch):
+    """The engine computes with weights rounded to eight bits; the reference does not."""
+    from dataclasses import replace
+
+    def rounded(path, array):
+        scale = np.abs(array).max() / 127
+        return (np.round(array / scale) * scale).astype(np.float32)
+
+    worse = replace(demo, params=tree_map(rounded, demo.params))
+    original = WindowEngine.__init__
+    monkeypatch.setattr(WindowEngine, "__init__", lambda s, _, threads: original(s, worse, threads))
+    report = run(RunSettings(prompts, str(tmp_path / "o.jsonl")))
+    assert report.exit_code == ExitCode.DISAGREES
+
+
+def test_no_check_is_said(tmp_path, prompts):
+    report = run(RunSettings(prompts, str(tmp_path / "o.jsonl"), check_rows=0))
+    assert report.exit_code == ExitCode.DONE
+    assert "no rows were compared with the reference" in report.summary()
+
+
+def test_bad_rows_and_a_failed_check_exit_with_4(tmp_path, monkeypatch):
+    (tmp_path / "in.jsonl").write_text('{"prompt": null}\n{"prompt": "one"}\n')
+    disturbed(monkeypatch, lambda logits: logits * 1.1)
+    report = run(RunSettings(str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl")))
+    assert report.bad_rows == 1
+    assert report.exit_code == ExitCode.DISAGREES
+
+
+def test_many_offending_rows_are_counted_and_some_named(tmp_path, prompts, monkeypatch):
+    disturbed(monkeypatch, lambda logits: logits * 2)
+    report = run(RunSettings(prompts, str(tmp_path / "o.jsonl"), check_rows=None))
+    assert report.check.offending_rows == 20
+    assert len(report.check.offending) == 10
+    assert "and 10 rows more" in report.summary()

@@ -1,0 +1,32 @@
+import io
+import sys
+
+import runner.progress as module
+from runner.progress import Progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_plain_lines_every_few_seconds_where_there_is_no_terminal(monkeypatch, capsys):
+    now_s = iter(range(100, 200, 6))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(now_s))
+    with Progress(10) as progress:
+        for _ in range(4):
+            progress.advance(1, 30)
+    assert capsys.readouterr().err.splitlines() == [
+        "generating: 2 of 10 rows, 5 tokens/s, 48 s left",
+        "generating: 4 of 10 rows, 5 tokens/s, 36 s left",
+    ]
+
+
+def test_a_bar_on_a_terminal(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(3) as progress:
+        progress._bar.mininterval = 0
+        progress.advance(3, 30)
+    assert "generating" in terminal.getvalue()
+    assert "tokens/s" in terminal.getvalue()
