@@ -12,11 +12,30 @@ from runner.engine import WindowEngine
 from runner.generate import RunningSequence, generate
 from runner.records import Prompt
 
-WORDS = (
-    "one two three four The capital of is hot cold Anna red ball Monday 3 + = . , é 日 \n".split(
-        " "
-    )
-)
+WORDS = [
+    "one",
+    "two",
+    "three",
+    "four",
+    "The",
+    "capital",
+    "of",
+    "is",
+    "hot",
+    "cold",
+    "Anna",
+    "red",
+    "ball",
+    "Monday",
+    "3",
+    "+",
+    "=",
+    ".",
+    ",",
+    "é",
+    "日",
+    "\n",
+]
 
 
 def texts(count, seed):

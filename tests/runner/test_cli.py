@@ -245,7 +245,7 @@ def test_another_model_directory(tmp_path):
 
 def test_the_installed_command_and_a_plain_log(tmp_path):
     """As a nightly job calls it: no terminal, exit code, data on stdout only."""
-    process = subprocess.run(  # noqa: S603
+    process = subprocess.run(
         [sys.executable, "-m", "runner.cli", "batch", "-", "-", "--limit", "1"],
         input=b'{"prompt": "one"}\n',
         capture_output=True,
