@@ -9,7 +9,7 @@ DEMO_OUTPUT ?= build/completions.parquet
 demo: $(VENV)/.installed ## complete the sample prompts with the bundled model
 	mkdir -p $(dir $(DEMO_OUTPUT))
 	$(BIN)/runner batch jobs/prompts.jsonl $(DEMO_OUTPUT) --overwrite
-	$(BIN)/runner inspect $(DEMO_OUTPUT) --rows 6
+	$(BIN)/runner inspect $(DEMO_OUTPUT) --rows 6 | tail -n 6
 
 test: $(VENV)/.installed-test ## every test but the nightly ones
 	$(BIN)/pytest -m "not nightly and not oracle"
