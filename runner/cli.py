@@ -17,6 +17,7 @@ from .catalog import describe_model, list_models
 from .check import DisagreementError, check_directory, parity_record
 from .errors import SettingsError
 from .inspect import first_rows, inspect_path
+from .messages import printable
 from .run import ExitCode, run
 from .settings import RunSettings, available_threads
 from .single import complete
@@ -31,7 +32,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PicobatchError as e:
-            click.echo(f"Error: {e}", err=True)
+            click.echo(f"Error: {printable(str(e))}", err=True)
             if isinstance(e, SettingsError):
                 ctx.exit(ExitCode.USAGE)
             ctx.exit(ExitCode.DISAGREES if isinstance(e, DisagreementError) else ExitCode.FAILED)
@@ -175,7 +176,7 @@ def batch(source: str, model: str | None, dtype: str, **options: Any) -> None:  
     Files end in .parquet, .jsonl, .jsonl.gz or .jsonl.zst; - is JSONL on stdin or stdout.
     """
     report = run(RunSettings(input=source, model=_model_or_demo(model), **options))
-    click.echo(report.summary(), err=True)
+    click.echo(printable(report.summary()), err=True)
     sys.exit(report.exit_code)
 
 
@@ -262,9 +263,9 @@ def check(directory: Path, threads: int) -> None:
 )
 def inspect_command(file: Path, rows: int, *, as_json: bool) -> None:
     """Print where a completions FILE, or an exported folder, came from."""
-    click.echo(inspect_path(file, as_json=as_json))
+    click.echo(printable(inspect_path(file, as_json=as_json)))
     for line in first_rows(file, rows):
-        click.echo(line)
+        click.echo(printable(line))
 
 
 def _model_or_demo(model: str | None) -> str:

@@ -1,6 +1,7 @@
 """Prompts files -> chunks of rows, each a request or a reject, with the input's own columns."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 
 from .errors import InputError
 from .jsonl import MAX_NEW_TOKENS, JsonlScan, parse_line, scan_jsonl, table_of
+from .messages import shown, shown_names
 from .records import Reject, Request
 from .storage import Format, format_of, open_lines
 
@@ -83,7 +85,7 @@ def open_source(
 
 def _no_column(name: str, column: str, columns: list[str]) -> InputError:
     return InputError(
-        f"{name}: no column {column!r}; its columns are {', '.join(columns) or 'none'}. "
+        f"{name}: no column {column!r}; its columns are {shown_names(columns) or 'none'}. "
         "Pass --prompt-column with one of them."
     )
 
@@ -174,14 +176,29 @@ class ParquetChunk:
         return self.batch
 
     def json_lines(self) -> list[bytes | None]:
-        columns = [_values(column) for column in self.batch.columns]
         names = self.batch.schema.names
+        columns = [_values(column) for column in self.batch.columns]
         return [
-            json.dumps(
-                dict(zip(names, values, strict=True)), ensure_ascii=False, default=_json_value
-            ).encode("utf-8", errors="replace")
+            _json_line(dict(zip(names, values, strict=True)))
             for values in zip(*columns, strict=True)
         ]
+
+
+def _json_line(row: dict[str, Any]) -> bytes:
+    try:
+        text = json.dumps(row, ensure_ascii=False, default=_json_value, allow_nan=False)
+    except ValueError:  # JSON has no NaN and no infinity
+        text = json.dumps(_finite(row), ensure_ascii=False, default=_json_value)
+    return text.encode()
+
+
+def _finite(value: Any) -> Any:
+    """The same value with null for numbers that JSON cannot write."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _values(column: pa.Array) -> list[Any]:
@@ -190,7 +207,10 @@ def _values(column: pa.Array) -> list[Any]:
         return list(column.to_pylist())
     except UnicodeDecodeError:
         if not _is_text(column.type):
-            raise
+            raise InputError(
+                f"a column of type {column.type} holds bytes that are not UTF-8; expected text. "
+                "Write .parquet, which keeps them, or mend the column."
+            ) from None
         raw = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
         return [_decoded(value) for value in raw]
 
@@ -278,7 +298,7 @@ class JsonlSource:
             return Reject(
                 row,
                 where,
-                f"no {self.prompt_column!r}; this row has {', '.join(found) or 'nothing'}",
+                f"no {self.prompt_column!r}; this row has {shown_names(found) or 'nothing'}",
             )
         prompt, limit = found[self.prompt_column], found.get(MAX_NEW_TOKENS)
         return make_row(row, where, self.prompt_column, prompt, limit)
@@ -319,21 +339,13 @@ def _prompt_fault(column: str, prompt: Any) -> str | None:
         bad = next((i for i, token in enumerate(prompt) if type(token) is not int), None)
         if bad is None:
             return None
-        return f"{column!r} holds {_shown(prompt[bad])} at {bad}; expected token ids, integers only"
+        return f"{column!r} holds {shown(prompt[bad])} at {bad}; expected token ids, integers only"
     if isinstance(prompt, bytes):
         return f"{column!r} is not valid UTF-8; expected text"
-    return f"{column!r} is {_shown(prompt)}; expected a string or a list of token ids"
+    return f"{column!r} is {shown(prompt)}; expected a string or a list of token ids"
 
 
 def _limit_fault(limit: Any) -> str | None:
     if limit is None or (type(limit) is int and limit >= 0):
         return None
-    return f"{MAX_NEW_TOKENS!r} is {_shown(limit)}; expected a whole number, 0 or more"
-
-
-def _shown(value: Any) -> str:
-    """A value as a message shows it: short, and harmless to a terminal."""
-    if value is None:
-        return "null"
-    text = ascii(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+    return f"{MAX_NEW_TOKENS!r} is {shown(limit)}; expected a whole number, 0 or more"

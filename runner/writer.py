@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import InputError, OutputError
+from .messages import shown_names
 from .reader import Chunk, Source
 from .records import OUTPUT_SCHEMA, Result, output_row
 from .storage import COMPRESSIONS, STDIO, Format, format_of, open_lines, staged
@@ -43,7 +44,7 @@ def added_columns(source_columns: list[str], prefix: str, name: str) -> list[str
     clash = [column for column in names if column in source_columns]
     if clash:
         raise InputError(
-            f"{name}: has a column {', '.join(map(repr, clash))}, which the output adds; expected "
+            f"{name}: has a column {shown_names(clash)}, which the output adds; expected "
             "other names. Pass --column-prefix, for example --column-prefix gpt2_."
         )
     return names

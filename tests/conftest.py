@@ -14,13 +14,14 @@ from hypothesis import settings
 from reference import HParams, load_model, load_tokenizer, param_shapes
 from reference.tree import tree_map
 
-settings.register_profile("default", deadline=None)
+# CI runs the same examples each time; elsewhere new ones are tried.
+settings.register_profile("default", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("default")
 
 ROOT = Path(__file__).parent.parent
 
 
-def random_params(hparams: HParams, seed: int = 0) -> dict:
+def make_params(hparams: HParams, seed: int = 0) -> dict:
     """Weights with some spread, so that logits differ and no part is idle."""
     rng = np.random.default_rng(seed)
 
@@ -37,7 +38,13 @@ TINY = HParams(n_vocab=97, n_ctx=16, n_embd=24, n_head=3, n_layer=2)
 @pytest.fixture(scope="session")
 def tiny():
     """Sizes and weights of a model that costs nothing."""
-    return TINY, random_params(TINY)
+    return TINY, make_params(TINY)
+
+
+@pytest.fixture(scope="session")
+def random_params():
+    """Makes weights for any sizes."""
+    return make_params
 
 
 @pytest.fixture(scope="session")

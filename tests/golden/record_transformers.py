@@ -1,7 +1,8 @@
 """Records what transformers' GPT-2 computes.
 
-Run by hand, after `make oracle`: `.venv-oracle/bin/python tests/golden/record_transformers.py`. The recording lets `make test` compare with an implementation that is not ours without
-installing torch. `make oracle` computes it anew and compares with transformers itself.
+Run by hand, after `make oracle`: `.venv-oracle/bin/python tests/golden/record_transformers.py`.
+The recording lets `make test` compare with an implementation that is not ours without installing
+torch. `make oracle` computes it anew and compares with transformers itself.
 """
 
 from pathlib import Path

@@ -121,3 +121,30 @@ def test_the_very_logits_are_the_same_alone_and_in_company(engine, demo, prompts
         generate(engine, [alone])
         assert alone.ids == found.ids
         assert all((a == b).all() for a, b in zip(alone.logits, found.logits, strict=True))
+
+
+@pytest.mark.nightly
+def test_invariance_at_the_shapes_of_gpt2_124m(gpt2_tokenizer, random_params):
+    """Random weights, real sizes: other kernels of the matrix products come into play there."""
+    from dataclasses import replace
+
+    from reference import HParams, load_model
+
+    sizes = HParams(n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_layer=12)
+    model = replace(
+        load_model("demo"), hparams=sizes, params=random_params(sizes), tokenizer=gpt2_tokenizer
+    )
+    big = WindowEngine(model, threads=2)
+
+    def sequence(row):
+        prompt = Prompt(row, "", list(range(row + 1, 3 * row + 5)), 3)
+        return RunningSequence(prompt, gpt2_tokenizer, [], None, 1024, keep_logits=True)
+
+    company = [sequence(row) for row in range(7)]
+    generate(big, company)
+    for row in (0, 3, 6):
+        alone = sequence(row)
+        generate(big, [alone])
+        assert alone.ids == company[row].ids
+        pairs = zip(alone.logits, company[row].logits, strict=True)
+        assert all((a == b).all() for a, b in pairs)

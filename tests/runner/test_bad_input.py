@@ -138,8 +138,8 @@ REFUSED = {
     wrong_column_parquet: "no column 'prompt'; its columns are text, id. Pass --prompt-column",
     numbers: "column 'prompt' has type int64; expected strings, or lists of integers",
     bad_limit_column: "column 'max_new_tokens' has type string; expected integers",
-    clash: "has a column 'completion', which the output adds; expected other names. Pass --column-",
-    clash_parquet: "has a column 'error', which the output adds",
+    clash: "has a column completion, which the output adds; expected other names. Pass --column-",
+    clash_parquet: "has a column error, which the output adds",
     truncated_parquet: "not readable as Parquet",
     damaged_parquet: "row 0 and after: not readable",
     no_parquet: "not readable as Parquet",
@@ -386,9 +386,43 @@ def test_a_model_with_a_file_missing(tmp_path):
     assert "no model: merges.txt missing" in result.stderr
 
 
-def test_terminal_escapes_in_a_prompt_stay_harmless(tmp_path):
-    source = jsonl(tmp_path, {"prompt": {"\x1b[31m": "x" * 500}})
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": {"\x1b[31m": "x" * 500}},
+        {"\x1b[31m": 1, "x" * 500: 2, **{f"k{n}": n for n in range(1000)}},
+        {"prompt": "one", "max_new_tokens": "\x1b[31m" + "x" * 500},
+    ],
+)
+def test_terminal_escapes_and_long_texts_stay_out_of_messages(tmp_path, row):
+    source = jsonl(tmp_path, {"prompt": "one"}, row)
     result = batch(tmp_path, source)
     assert result.exit_code == 3
-    assert "\x1b" not in result.stderr
-    assert "x" * 60 not in result.stderr
+    shutil.copy(tmp_path / source, tmp_path / "\x1b[32m.jsonl")
+    results = [result, batch(tmp_path, "\x1b[32m.jsonl", "\x1b[33m.jsonl")]
+    results += [batch(tmp_path, source, "o2.jsonl", "--prompt-column", "\x1b[34m")]
+    assert "\x1b" not in runner("inspect", tmp_path / "\x1b[33m.jsonl", "--rows", 9).output
+    for result in results:
+        assert "\x1b" not in result.output
+        assert "x" * 60 not in result.output
+        assert len(result.output) < 4000
+
+
+def test_numbers_that_json_cannot_write_become_null(tmp_path):
+    nan, inf = float("nan"), float("inf")
+    source = parquet(tmp_path, prompt=["one"], x=[nan], y=[[1.5, inf]], z=[{"w": -inf}])
+    assert batch(tmp_path, source).exit_code == 0
+    text = (tmp_path / "out.jsonl").read_text()
+    row = json.loads(text, parse_constant=pytest.fail)
+    assert (row["x"], row["y"], row["z"]) == (None, [1.5, None], {"w": None})
+
+
+def test_bytes_that_are_no_text_deep_inside_a_column(tmp_path):
+    raw = pa.array([b"\xff"], pa.binary())
+    text = pa.StringArray.from_buffers(1, raw.buffers()[1], raw.buffers()[2])
+    nested = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), text)
+    source = parquet(tmp_path, prompt=["one"], x=nested)
+    result = batch(tmp_path, source)
+    assert result.exit_code == 1
+    assert "holds bytes that are not UTF-8" in result.stderr
+    assert batch(tmp_path, source, "out.parquet").exit_code == 0

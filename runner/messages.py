@@ -1,0 +1,30 @@
+"""Values of the user's data as messages show them: short, and harmless to a terminal."""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+SHOWN_CHARACTERS = 40
+SHOWN_NAMES = 20
+
+
+def shown(value: Any) -> str:
+    """A value in ASCII, cut where it is long."""
+    if value is None:
+        return "null"
+    text = ascii(value[: SHOWN_CHARACTERS + 1] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+def shown_names(names: Iterable[str]) -> str:
+    """Names of columns, some of them where they are many."""
+    some = [
+        name if name.isprintable() and len(name) <= SHOWN_CHARACTERS else shown(name)
+        for name in islice(names, SHOWN_NAMES + 1)
+    ]
+    return ", ".join([*some[:SHOWN_NAMES], *(["..."] if len(some) > SHOWN_NAMES else [])])
+
+
+def printable(text: str) -> str:
+    """A message without characters that a terminal would obey."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
