@@ -1,5 +1,7 @@
 """Lengths of symbolic axes, as the traced function sees them in `x.shape`."""
 
+import math
+from collections.abc import Sequence
 from typing import Any, NoReturn, TypeAlias, Union
 
 from .errors import TraceError
@@ -13,17 +15,30 @@ class Dim:
 
     Parameters
     ----------
-    name : str
-        What the graph calls it: `batch`, or an expression such as `past + sequence`.
+    symbols : sequence of str
+        Names whose lengths are multiplied: `batch`, or a sum such as `past + sequence`.
     lengths : tuple of int
         Its length in each of the probe runs. Only the batch axis has length 0 there.
+    coefficient : int
+        A number that is multiplied too.
     """
 
-    __slots__ = ("lengths", "name")
+    __slots__ = ("coefficient", "lengths", "symbols")
 
-    def __init__(self, name: str, lengths: tuple[int, ...]) -> None:
-        self.name = name
+    def __init__(
+        self, symbols: Sequence[str], lengths: tuple[int, ...], coefficient: int = 1
+    ) -> None:
+        self.symbols = tuple(sorted(symbols))
         self.lengths = lengths
+        self.coefficient = coefficient
+
+    @property
+    def name(self) -> str:
+        """What the graph calls it: `batch`, or an expression such as `2 * batch`."""
+        if self.coefficient == 1 and len(self.symbols) == 1:
+            return self.symbols[0]
+        factors = [f"({s})" if " + " in s else s for s in self.symbols]
+        return " * ".join([str(self.coefficient)] * (self.coefficient != 1) + factors)
 
     @property
     def is_batch(self) -> bool:
@@ -31,12 +46,16 @@ class Dim:
         return self.lengths[0] == 0
 
     def __add__(self, other: Length) -> "Dim":
-        return _combine(self, other, "+", [a + b for a, b in _pairs(self, other)])
+        if not isinstance(other, Dim) and other == 0:
+            return self
+        lengths = tuple(n + length_in_run(other, run) for run, n in enumerate(self.lengths))
+        return Dim([f"{self} + {other}"], lengths)
 
     def __mul__(self, other: Length) -> "Dim":
-        if not isinstance(other, Dim) and other == 1:
-            return self
-        return _combine(self, other, "*", [a * b for a, b in _pairs(self, other)])
+        symbols = [*self.symbols, *(other.symbols if isinstance(other, Dim) else ())]
+        coefficient = other.coefficient if isinstance(other, Dim) else int(other)
+        lengths = tuple(n * length_in_run(other, run) for run, n in enumerate(self.lengths))
+        return Dim(symbols, lengths, self.coefficient * coefficient)
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -63,19 +82,23 @@ class Dim:
     __truediv__ = __rtruediv__ = __mod__ = __rmod__ = __pow__ = __neg__ = _refuse
 
 
+def element_count(shape: Sequence[Length]) -> tuple[int, list[str]]:
+    """A number of elements, as a number times symbols. On probes of a batch all are 0."""
+    number = math.prod(n.coefficient if isinstance(n, Dim) else n for n in shape)
+    return number, sorted(s for n in shape if isinstance(n, Dim) for s in n.symbols)
+
+
 def length_in_run(length: Length, run: int) -> int:
     """The number that stands for a length in one of the probe runs."""
     return length.lengths[run] if isinstance(length, Dim) else length
 
 
-def shape_in_run(shape: Any, run: int) -> Any:
-    """A shape argument (a length, or a sequence of them) with numbers for its Dims."""
-    if isinstance(shape, (tuple, list)):
-        return type(shape)(length_in_run(length, run) for length in shape)
-    return length_in_run(shape, run)
+def shape_in_run(shape: Shape, run: int) -> tuple[int, ...]:
+    """A shape with numbers for its Dims."""
+    return tuple(length_in_run(length, run) for length in shape)
 
 
-def is_batch(length: Length) -> bool:
+def is_batch(length: Any) -> bool:
     return isinstance(length, Dim) and length.is_batch
 
 
@@ -94,11 +117,3 @@ def identify(lengths: tuple[int, ...], known: list[Dim]) -> Length | None:
             if (total := left + right).lengths == lengths:
                 return total
     return None
-
-
-def _pairs(left: Dim, right: Length) -> list[tuple[int, int]]:
-    return [(a, length_in_run(right, run)) for run, a in enumerate(left.lengths)]
-
-
-def _combine(left: Dim, right: Length, sign: str, lengths: list[int]) -> Dim:
-    return Dim(f"{left.name} {sign} {right}", tuple(lengths))

@@ -70,7 +70,15 @@ class Recorder:
                 f"{label(function)}: {e}; its ONNX row takes "
                 f"{_parameters(row)}. Write it without that argument."
             ) from None
-        result = row(self, *args, **kwargs)
+        try:
+            result = row(self, *args, **kwargs)
+        except TraceError:
+            raise
+        except Exception as e:
+            raise TraceError(
+                f"{label(function)}: {e}. Its ONNX row does not take these arguments; "
+                "mend the call, or write it with other functions."
+            ) from e
         return result if is_tracer(result) else self._wrap(function, result, args, kwargs)
 
     def call_composite(self, composite: Callable[..., Any], args: Any, kwargs: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .dims import Dim, Length, Shape, is_batch
+from .dims import Dim, Length, Shape, element_count, is_batch
 from .errors import TraceError
 from .recorder import Recorder, Row, is_tracer
 
@@ -35,7 +35,7 @@ def normalize_axes(axis: Any, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
-    return tuple(operator.index(a) % max(ndim, 1) for a in axes)
+    return np.lib.array_utils.normalize_axis_tuple(axes, ndim)
 
 
 def check_axis(name: str, axis: Any, ndim: int) -> int:
@@ -55,7 +55,7 @@ def reshape(recorder: Recorder, a: Any, shape: Any) -> Any:
     if rest := [i for i, n in enumerate(wanted) if not isinstance(n, Dim) and n == -1]:
         wanted[rest[0]] = _missing_length(a.shape, wanted)
         return np.reshape(a, wanted)
-    if _count(a.shape) != _count(wanted):
+    if element_count(a.shape) != element_count(wanted):
         raise TraceError(
             f"reshape of {list(a.shape)} to {wanted}: the numbers of elements differ; "
             "expected as many as before, with symbolic lengths passed on from x.shape."
@@ -77,19 +77,10 @@ def _reshape_code(found: Sequence[Length], place: int, wanted: Length) -> int:
     return 0 if isinstance(same_place, Dim) and same_place == wanted else -1
 
 
-def _count(lengths: Sequence[Length]) -> tuple[int, list[str]]:
-    """A number of elements: a number, times symbolic factors. On probes all of them are 0."""
-    factors = [
-        f for n in lengths for f in (n.name.split(" * ") if isinstance(n, Dim) else [str(n)])
-    ]
-    numbers = [int(factor) for factor in factors if factor.isdigit()]
-    return math.prod(numbers), sorted(factor for factor in factors if not factor.isdigit())
-
-
 def _missing_length(found: Sequence[Length], wanted: Sequence[Length]) -> int:
     """The number that -1 stands for."""
-    has = _count(found)
-    given = _count([n for n in wanted if isinstance(n, Dim) or n != -1])
+    has = element_count(found)
+    given = element_count([n for n in wanted if isinstance(n, Dim) or n != -1])
     if has[1] != given[1] or given[0] == 0 or has[0] % given[0]:
         raise TraceError(
             f"reshape of {list(found)} to {list(wanted)}: -1 would hold a symbolic length, or no "

@@ -230,7 +230,7 @@ class _Arguments:
         self._runs = 1 if len(symbols) <= 1 else 2
         lengths = [(0, 0), *PROBE_LENGTHS]
         self._dims = {
-            symbol: Dim(symbol, lengths[position][: self._runs])
+            symbol: Dim([symbol], lengths[position][: self._runs])
             for position, symbol in enumerate(symbols)
         }
 
