@@ -25,10 +25,15 @@ from .reader import Row, Source, open_source
 from .records import Prompt, Reject, Result
 from .scheduler import batches
 from .settings import RunSettings
-from .storage import Format, check_output, check_space, format_of, local_input
+from .storage import (
+    Format,
+    check_output,
+    check_space,
+    format_of,
+    least_output_bytes,
+    local_input,
+)
 from .writer import added_columns, open_writer
-
-OUTPUT_ROW_BYTES = 16  # at the very least, so that a job is not refused for space it would not use
 
 
 class ExitCode(IntEnum):
@@ -85,10 +90,8 @@ class RunReport:
             f"in {self.elapsed_s['total']:.1f} s ({tokens_per_s:,.0f} tokens/s while generating)"
         ]
         if self.bad_rows:
-            lines.append(
-                f"{self.bad_rows:,} bad rows are kept with finish_reason = error; "
-                f"the first: {self.first_bad_row}"
-            )
+            some = "1 bad row is" if self.bad_rows == 1 else f"{self.bad_rows:,} bad rows are"
+            lines.append(f"{some} kept with finish_reason = error; the first: {self.first_bad_row}")
         if not self.check.agrees:
             lines.append(
                 "The output is kept and marked. Find out why before using it: `runner check` "
@@ -127,7 +130,7 @@ def run(settings: RunSettings) -> RunReport:
             typed=format_of(settings.output) is Format.PARQUET,
         )
         added_columns(source.column_names, settings.column_prefix, source.name)
-        check_space(settings.output, path.stat().st_size // 2 + source.n_rows * OUTPUT_ROW_BYTES)
+        check_space(settings.output, least_output_bytes(settings, path, source.n_rows))
         with clock.measure("load"):
             model = load_model(settings.model)
             engine = WindowEngine(model, settings.threads)

@@ -15,8 +15,11 @@ from typing import IO, Any
 import pyarrow as pa
 
 from .errors import InputError, OutputError
+from .settings import RunSettings
 
 STDIO = "-"
+JSON_ROW_BYTES = 120  # of the columns that a job adds: their names alone take most of it
+PARQUET_ROW_BYTES = 4  # of the same, compressed
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -131,6 +134,14 @@ def check_output(path: str, source: str, *, overwrite: bool) -> None:
             f"{path}: exists already; a finished output is kept. Pass --overwrite to replace it, "
             "or choose another name."
         )
+
+
+def least_output_bytes(settings: RunSettings, source: Path, n_rows: int) -> int:
+    """What an output takes at the very least, so that no job is refused that would fit."""
+    plain = [".jsonl", ".ndjson"]
+    if settings.limit is None and source.suffix in plain and Path(settings.output).suffix in plain:
+        return source.stat().st_size + n_rows * JSON_ROW_BYTES
+    return n_rows * PARQUET_ROW_BYTES
 
 
 def check_space(path: str, needed_bytes: int) -> None:
