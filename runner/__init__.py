@@ -1,7 +1,8 @@
 """Prompts in, completions out: batches through onnxruntime, checked against the reference."""
 
 from .errors import InputError, OutputError, SettingsError
-from .run import ExitCode, RunReport, run
+from .report import ExitCode, RunReport
+from .run import run
 from .settings import RunSettings
 
 __all__ = [

@@ -18,7 +18,8 @@ from .check import DisagreementError, check_directory, parity_record
 from .errors import SettingsError
 from .inspect import first_rows, inspect_path
 from .messages import printable
-from .run import ExitCode, run
+from .report import ExitCode
+from .run import run
 from .settings import RunSettings, available_threads
 from .single import complete
 

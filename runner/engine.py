@@ -26,6 +26,9 @@ class Cache(Protocol):
 class Engine(Protocol):
     """Runs a model over a batch of sequences; each answer depends on its own sequence only."""
 
+    def describe(self) -> dict[str, Any]:
+        """What it ran, with the hash of each graph."""
+
     def group(self, n_tokens: int) -> int:
         """Sequences that will grow to `n_tokens` share a batch with others of the same group."""
 
@@ -86,7 +89,10 @@ class WindowEngine:
         self._model = model
         self._threads = threads
         self._sessions: dict[int, onnxruntime.InferenceSession] = {}
-        self.graph_sha256: dict[str, str] = {}  # by window, of the graphs that were used
+        self._graph_sha256: dict[str, str] = {}
+
+    def describe(self) -> dict[str, Any]:
+        return {"target": self.target, "graph_sha256_by_window": self._graph_sha256}
 
     def group(self, n_tokens: int) -> int:
         window = self._model.hparams["n_ctx"]
@@ -118,7 +124,7 @@ class WindowEngine:
             if weights_bytes > KEPT_SESSIONS_BYTES:
                 self._sessions.clear()
             proto, weights = self._graph(window)
-            self.graph_sha256[str(window)] = hashlib.sha256(proto).hexdigest()
+            self._graph_sha256[str(window)] = hashlib.sha256(proto).hexdigest()
             self._sessions[window] = open_session(proto, self._threads, weights)
         return self._sessions[window]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from exporter import open_package
 
-from .writer import read_provenance, read_rows
+from .provenance import read_provenance
+from .writer import read_rows
 
 
 def inspect_path(path: Path, *, as_json: bool = False) -> str:

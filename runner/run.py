@@ -1,28 +1,23 @@
 """One batch job: reader, tokenizer, scheduler, engine, checker and writer, joined."""
 
 import datetime as dt
-import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from enum import IntEnum
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
-import onnx
-import pyarrow as pa
+from reference import Model, load_model
 
-from reference import Model, __version__, load_model
-
-from .checker import Checker, CheckReport
-from .engine import Engine, WindowEngine, runtime_version
+from .checker import Checker
+from .engine import Engine, WindowEngine
 from .errors import InputError
 from .generate import RunningSequence, generate
 from .progress import Progress
 from .prompts import to_prompt
-from .reader import Row, Source, open_source
+from .provenance import provenance
+from .reader import Row, open_source
 from .records import Prompt, Reject, Result
+from .report import RunReport
 from .scheduler import batches
 from .settings import RunSettings
 from .storage import (
@@ -33,71 +28,7 @@ from .storage import (
     least_output_bytes,
     local_input,
 )
-from .writer import added_columns, open_writer
-
-
-class ExitCode(IntEnum):
-    """The command's exit codes, a contract."""
-
-    DONE = 0
-    FAILED = 1
-    USAGE = 2
-    BAD_ROWS = 3
-    DISAGREES = 4
-    GATE = 5
-
-
-@dataclass
-class RunReport:
-    """What a job did.
-
-    Attributes
-    ----------
-    rows, bad_rows : int
-        Rows written, and how many of them are error rows.
-    prompt_tokens, completion_tokens : int
-        Over all rows.
-    elapsed_s : dict of str to float
-        Seconds by stage: `load`, `generate`, `check`, `total`.
-    check : CheckReport
-        The comparison with the reference.
-    provenance : dict
-        What was written into the footer and the manifest.
-    """
-
-    output: str
-    rows: int = 0
-    bad_rows: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    elapsed_s: dict[str, float] = field(default_factory=dict)
-    check: CheckReport = field(default_factory=CheckReport)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    first_bad_row: str | None = None
-
-    @property
-    def exit_code(self) -> ExitCode:
-        if not self.check.agrees:
-            return ExitCode.DISAGREES
-        return ExitCode.BAD_ROWS if self.bad_rows else ExitCode.DONE
-
-    def summary(self) -> str:
-        """The job in a few lines."""
-        generate_s = self.elapsed_s["generate"]
-        tokens_per_s = self.completion_tokens / max(generate_s, 1e-9)
-        lines = [
-            f"{self.output}: {self.rows:,} rows, {self.completion_tokens:,} tokens "
-            f"in {self.elapsed_s['total']:.1f} s ({tokens_per_s:,.0f} tokens/s while generating)"
-        ]
-        if self.bad_rows:
-            some = "1 bad row is" if self.bad_rows == 1 else f"{self.bad_rows:,} bad rows are"
-            lines.append(f"{some} kept with finish_reason = error; the first: {self.first_bad_row}")
-        if not self.check.agrees:
-            lines.append(
-                "The output is kept and marked. Find out why before using it: `runner check` "
-                "tests an export, `runner inspect` shows the versions."
-            )
-        return "\n".join([*lines, self.check.summary()])
+from .writer import check_columns, open_writer
 
 
 def run(settings: RunSettings) -> RunReport:
@@ -129,7 +60,7 @@ def run(settings: RunSettings) -> RunReport:
             settings.limit,
             typed=format_of(settings.output) is Format.PARQUET,
         )
-        added_columns(source.column_names, settings.column_prefix, source.name)
+        check_columns(source.column_names, settings.column_prefix, source.name)
         check_space(settings.output, least_output_bytes(settings, path, source.n_rows))
         with clock.measure("load"):
             model = load_model(settings.model)
@@ -147,7 +78,7 @@ def run(settings: RunSettings) -> RunReport:
                 with clock.measure("write"):
                     writer.write(chunk, results)
             report.elapsed_s = clock.seconds()
-            report.provenance = provenance(job, source, engine, started)
+            report.provenance = provenance(settings, report, model, engine, source.name, started)
             writer.finish(report.provenance)
     return report
 
@@ -234,46 +165,3 @@ class Job:
             else:
                 self.report.prompt_tokens += result.prompt_tokens
                 self.report.completion_tokens += len(result.ids)
-
-
-def provenance(
-    job: Job, source: Source, engine: WindowEngine, started: dt.datetime
-) -> dict[str, Any]:
-    """Everything that says where an output came from."""
-    report, model = job.report, job.model
-    return {
-        "format": 1,
-        "input": {"path": source.name, "rows": source.n_rows},
-        "output": report.output,
-        "model": {
-            "name": model.name,
-            "hparams": dict(model.hparams),
-            "weights_sha256": model.weights_sha256,
-            "tokenizer_sha256": model.tokenizer.sha256,
-        },
-        "graph": {"target": engine.target, "sha256_by_window": engine.graph_sha256},
-        "settings": asdict(job.settings),
-        "counts": {
-            "rows": report.rows,
-            "bad_rows": report.bad_rows,
-            "prompt_tokens": report.prompt_tokens,
-            "completion_tokens": report.completion_tokens,
-        },
-        "started": started.isoformat(timespec="seconds"),
-        "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "elapsed_s": report.elapsed_s,
-        "check": report.check.as_dict(),
-        "versions": versions(),
-    }
-
-
-def versions() -> dict[str, str]:
-    return {
-        "picobatch": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "onnx": onnx.__version__,
-        "onnxruntime": runtime_version(),
-        "pyarrow": pa.__version__,
-        "machine": f"{platform.system()} {platform.machine()}",
-    }

@@ -12,11 +12,10 @@ import pyarrow.parquet as pq
 
 from .errors import InputError, OutputError
 from .messages import shown_names
+from .provenance import FOOTER_KEY, manifest_path, write_manifest
 from .reader import Chunk, Source
 from .records import OUTPUT_SCHEMA, Result, output_row
 from .storage import COMPRESSIONS, STDIO, Format, format_of, open_lines, staged
-
-FOOTER_KEY = "picobatch"  # of the provenance, one JSON value in a Parquet footer
 
 
 class Writer(Protocol):
@@ -27,27 +26,20 @@ class Writer(Protocol):
     def finish(self, provenance: dict[str, Any]) -> None: ...
 
 
-def manifest_path(output: str) -> Path:
-    """Where the provenance lies beside an output."""
-    return Path(f"{output}.manifest.json")
-
-
-def added_columns(source_columns: list[str], prefix: str, name: str) -> list[str]:
-    """The names of the columns that a job adds.
+def check_columns(source_columns: list[str], prefix: str, name: str) -> None:
+    """Refuse columns of the input that a job would add.
 
     Raises
     ------
     InputError
-        Where the input has one of them already.
+        Naming them, and the option that renames ours.
     """
-    names = [f"{prefix}{name}" for name in OUTPUT_SCHEMA.names]
-    clash = [column for column in names if column in source_columns]
+    clash = [c for c in source_columns if c in {f"{prefix}{n}" for n in OUTPUT_SCHEMA.names}]
     if clash:
         raise InputError(
             f"{name}: has a column {shown_names(clash)}, which the output adds; expected "
             "other names. Pass --column-prefix, for example --column-prefix gpt2_."
         )
-    return names
 
 
 @contextmanager
@@ -93,7 +85,7 @@ class JsonlWriter:
     def finish(self, provenance: dict[str, Any]) -> None:
         self._stream.flush()
         if self._manifest is not None:
-            _write_manifest(self._manifest, provenance)
+            write_manifest(self._manifest, provenance)
 
 
 def _joined(line: bytes, ours: bytes) -> bytes:
@@ -142,41 +134,7 @@ class ParquetWriter:
 
     def finish(self, provenance: dict[str, Any]) -> None:
         self._writer.add_key_value_metadata({FOOTER_KEY: json.dumps(provenance)})
-        _write_manifest(self._manifest, provenance)
-
-
-def _write_manifest(path: Path, provenance: dict[str, Any]) -> None:
-    path.write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
-
-
-def read_provenance(path: str) -> dict[str, Any]:
-    """The provenance of a completions file: from its footer, or from the manifest beside it.
-
-    Raises
-    ------
-    InputError
-        Where the file is missing or holds none.
-    """
-    file, manifest = Path(path), manifest_path(path)
-    if not file.is_file():
-        raise InputError(f"{path}: no such file; expected a completions file. Check the path.")
-    try:
-        if format_of(path) is Format.PARQUET:
-            footer = pq.read_metadata(file).metadata or {}
-            found = footer.get(FOOTER_KEY.encode())
-            if found is not None:
-                return dict(json.loads(found))
-        elif manifest.is_file():
-            return dict(json.loads(manifest.read_bytes()))
-    except (pa.ArrowException, OSError, ValueError) as e:
-        raise InputError(
-            f"{path}: not readable ({e}); expected a completions file of `runner batch`. "
-            "Copy it again from its source."
-        ) from None
-    raise InputError(
-        f"{path}: no provenance; expected a file that `runner batch` wrote"
-        + ("." if format_of(path) is Format.PARQUET else f", with {manifest.name} beside it.")
-    )
+        write_manifest(self._manifest, provenance)
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ MAY_IMPORT = {
 }
 OURS = {"reference", "exporter", "runner", "jobs", "training", "tests", "benchmarks"}
 HOMES = {
-    "onnx": ("exporter/", "runner/run.py"),  # run.py names its version in the provenance
+    "onnx": ("exporter/", "runner/provenance.py"),  # which names its version
     "onnxruntime": ("runner/engine.py",),
     "pyarrow": ("runner/",),
     "click": ("runner/cli.py",),

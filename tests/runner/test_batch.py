@@ -247,7 +247,7 @@ def test_provenance_in_footer_and_manifest(tmp_path, prompts, demo):
     assert footer["check"]["rows"] == 2
     assert footer["settings"]["max_new_tokens"] == 6
     assert set(footer["versions"]) >= {"picobatch", "numpy", "onnx", "onnxruntime", "pyarrow"}
-    assert all(len(sha) == 64 for sha in footer["graph"]["sha256_by_window"].values())
+    assert all(len(sha) == 64 for sha in footer["engine"]["graph_sha256_by_window"].values())
 
 
 def test_the_second_job_does_not_inherit_the_first_ones_footer(tmp_path, prompts):

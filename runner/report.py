@@ -1,0 +1,71 @@
+"""What a job did, and the exit code that it deserves."""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from .checker import CheckReport
+
+
+class ExitCode(IntEnum):
+    """The command's exit codes, a contract."""
+
+    DONE = 0
+    FAILED = 1
+    USAGE = 2
+    BAD_ROWS = 3
+    DISAGREES = 4
+    GATE = 5
+
+
+@dataclass
+class RunReport:
+    """What a job did.
+
+    Attributes
+    ----------
+    rows, bad_rows : int
+        Rows written, and how many of them are error rows.
+    prompt_tokens, completion_tokens : int
+        Over all rows.
+    elapsed_s : dict of str to float
+        Seconds by stage: `load`, `generate`, `check`, `total`.
+    check : CheckReport
+        The comparison with the reference.
+    provenance : dict
+        What was written into the footer and the manifest.
+    """
+
+    output: str
+    rows: int = 0
+    bad_rows: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    elapsed_s: dict[str, float] = field(default_factory=dict)
+    check: CheckReport = field(default_factory=CheckReport)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    first_bad_row: str | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        if not self.check.agrees:
+            return ExitCode.DISAGREES
+        return ExitCode.BAD_ROWS if self.bad_rows else ExitCode.DONE
+
+    def summary(self) -> str:
+        """The job in a few lines."""
+        generate_s = self.elapsed_s["generate"]
+        tokens_per_s = self.completion_tokens / max(generate_s, 1e-9)
+        lines = [
+            f"{self.output}: {self.rows:,} rows, {self.completion_tokens:,} tokens "
+            f"in {self.elapsed_s['total']:.1f} s ({tokens_per_s:,.0f} tokens/s while generating)"
+        ]
+        if self.bad_rows:
+            some = "1 bad row is" if self.bad_rows == 1 else f"{self.bad_rows:,} bad rows are"
+            lines.append(f"{some} kept with finish_reason = error; the first: {self.first_bad_row}")
+        if not self.check.agrees:
+            lines.append(
+                "The output is kept and marked. Find out why before using it: `runner check` "
+                "tests an export, `runner inspect` shows the versions."
+            )
+        return "\n".join([*lines, self.check.summary()])
