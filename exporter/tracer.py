@@ -24,7 +24,8 @@ from reference import tree
 from .dims import Dim, Length, Shape, shape_in_run
 from .errors import TraceError
 from .graph import Graph, Node, Value
-from .primitives import METHODS, PRIMITIVES
+from .methods import METHODS
+from .primitives import PRIMITIVES
 from .recorder import Recorder, is_tracer
 from .targets import composites_of
 

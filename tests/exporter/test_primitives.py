@@ -11,7 +11,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from exporter import Input, to_onnx, trace
-from exporter.primitives import PRIMITIVES, astype
+from exporter.primitives import PRIMITIVES
+from exporter.primitives.elementwise import astype
 
 C = np.arange(12, dtype=np.float32).reshape(3, 4) / 5 - 1
 
