@@ -81,9 +81,9 @@ def load_model(name_or_dir: str | Path) -> Model:
     directory = find_model(name_or_dir)
     hparams, params = huggingface.load(directory)
     tokenizer = load_tokenizer(directory / "vocab.json", directory / "merges.txt")
-    if len(tokenizer) > hparams["n_vocab"]:
+    if tokenizer.max_id >= hparams["n_vocab"]:
         raise ModelError(
-            f"{directory}: vocab.json has {len(tokenizer)} tokens; expected at most the "
+            f"{directory}: vocab.json has an id {tokenizer.max_id}; expected ids below the "
             f"{hparams['n_vocab']} of config.json. Take both files from the same model."
         )
     return Model(str(name_or_dir), directory, hparams, params, tokenizer)

@@ -62,6 +62,11 @@ class Tokenizer:
     def __init__(self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
         letters = byte_letters()
         self.eos_id = vocab.get(END_OF_TEXT)
+        if len(set(vocab.values())) < len(vocab):
+            raise TokenizerError(
+                "vocabulary: two tokens have the same id; expected one each. "
+                "Take the vocabulary file that belongs to the model."
+            )
         self._bytes = {
             token_id: END_OF_TEXT.encode() if token == END_OF_TEXT else _spell(token, letters)
             for token, token_id in vocab.items()
@@ -89,6 +94,11 @@ class Tokenizer:
     def __len__(self) -> int:
         """How many ids the vocabulary has."""
         return len(self._bytes)
+
+    @property
+    def max_id(self) -> int:
+        """The highest id; where ids are missing it is more than `len` minus one."""
+        return max(self._bytes)
 
     @property
     def sha256(self) -> str:
@@ -226,9 +236,9 @@ def load_tokenizer(vocab_path: Path, merges_path: Path) -> Tokenizer:
     """
     try:
         vocab = json.loads(_read(vocab_path))
-    except json.JSONDecodeError as e:
+    except (ValueError, RecursionError) as e:
         raise TokenizerError(
-            f"{vocab_path}:{e.lineno}: not JSON ({e.msg}); expected one object of token to id. "
+            f"{vocab_path}: not JSON ({e}); expected one object of token to id. "
             "Copy the file again from the model's source."
         ) from None
     if not isinstance(vocab, dict) or not all(type(i) is int and i >= 0 for i in vocab.values()):
@@ -237,7 +247,7 @@ def load_tokenizer(vocab_path: Path, merges_path: Path) -> Tokenizer:
             "Copy the file again from the model's source."
         )
     merges = []
-    for number, line in enumerate(_read(merges_path).split("\n"), start=1):
+    for number, line in enumerate(_read(merges_path).replace("\r", "").split("\n"), start=1):
         if (number == 1 and line.startswith("#version")) or not line:
             continue
         pair = line.split(" ")
@@ -255,7 +265,7 @@ def load_tokenizer(vocab_path: Path, merges_path: Path) -> Tokenizer:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as e:
         raise TokenizerError(
             f"{path}: {e.strerror or e}; expected a tokenizer file. "

@@ -1,5 +1,7 @@
 """The command `runner`: click, and nothing but click."""
 
+import errno
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +39,11 @@ class Commands(click.Group):
             if isinstance(e, SettingsError):
                 ctx.exit(ExitCode.USAGE)
             ctx.exit(ExitCode.DISAGREES if isinstance(e, DisagreementError) else ExitCode.FAILED)
+        except OSError as e:
+            if e.errno == errno.EPIPE:
+                raise  # the reader of our stdout has had enough: click ends quietly
+            click.echo(f"Error: {printable(str(e))}", err=True)
+            ctx.exit(ExitCode.FAILED)
 
 
 class BatchSize(click.ParamType[int | None]):
@@ -65,6 +72,15 @@ class Rows(BatchSize):
         return click.IntRange(min=0).convert(value, param, ctx)
 
 
+class StopText(click.ParamType[str]):
+    """A text as it is: from the environment too it is one, with its blanks."""
+
+    name = "TEXT"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [rv]
+
+
 def generation_options(command: F) -> F:
     """What `batch` and `generate` have in common."""
     for option in (
@@ -83,8 +99,8 @@ def generation_options(command: F) -> F:
         click.option("--ignore-eos", is_flag=True, help="Go on after the end-of-text token."),
         click.option(
             "--stop",
+            type=StopText(),
             multiple=True,
-            metavar="TEXT",
             help="End a completion before this text; may be given several times.",
         ),
         click.option(
@@ -176,6 +192,8 @@ def batch(source: str, model: str | None, dtype: str, **options: Any) -> None:  
 
     Files end in .parquet, .jsonl, .jsonl.gz or .jsonl.zst; - is JSONL on stdin or stdout.
     """
+    # What a scheduler sends: leave as after an error, so that no part is left behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     report = run(RunSettings(input=source, model=_model_or_demo(model), **options))
     click.echo(printable(report.summary()), err=True)
     sys.exit(report.exit_code)
@@ -276,7 +294,8 @@ def _model_or_demo(model: str | None) -> str:
             "directory with GPT-2 124M",
             err=True,
         )
-    return model or DEMO
+        return DEMO
+    return model
 
 
 if __name__ == "__main__":

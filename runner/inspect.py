@@ -8,6 +8,7 @@ from typing import Any
 
 from exporter import open_package
 
+from .errors import InputError
 from .provenance import read_provenance
 from .writer import read_rows
 
@@ -28,22 +29,34 @@ def inspect_path(path: Path, *, as_json: bool = False) -> str:
         Where there is none, or an export's files are not what was written.
     """
     found = open_package(path).manifest if path.is_dir() else read_provenance(str(path))
-    if as_json:
-        return json.dumps(found, indent=2)
-    return "\n".join(_package_lines(found) if path.is_dir() else _job_lines(found))
+    try:
+        if as_json:
+            return json.dumps(found, indent=2)
+        return "\n".join(_package_lines(found) if path.is_dir() else _job_lines(found))
+    except (LookupError, TypeError, AttributeError, ValueError) as e:
+        raise InputError(f"{path}: {_foreign(e)}") from None
+
+
+def _foreign(error: Exception) -> str:
+    return (
+        f"its provenance is not complete ({type(error).__name__}: {error}); expected what "
+        "`runner` wrote. Make the file again."
+    )
 
 
 def first_rows(path: Path, n_rows: int) -> Iterator[str]:
     """Prompts and completions from the start of a completions file, a line each."""
     if not n_rows or path.is_dir():
         return
-    settings = read_provenance(str(path))["settings"]
-    prompt, prefix = settings["prompt_column"], settings["column_prefix"]
-    for row in islice(read_rows(path), n_rows):
-        answer = row[f"{prefix}completion"]
-        yield f"{row.get(prompt)!r} -> " + (
-            f"{answer!r}" if answer is not None else f"error: {row[f'{prefix}error']}"
-        )
+    try:
+        settings = read_provenance(str(path))["settings"]
+        prompt, prefix = settings["prompt_column"], settings["column_prefix"]
+        answer, error = f"{prefix}completion", f"{prefix}error"
+        for row in islice(read_rows(path, [prompt, answer, error]), n_rows):
+            told = f"error: {row[error]}" if row[answer] is None else repr(row[answer])
+            yield f"{row[prompt]!r} -> {told}"
+    except (LookupError, TypeError, AttributeError, ValueError) as e:
+        raise InputError(f"{path}: {_foreign(e)}") from None
 
 
 def _job_lines(found: dict[str, Any]) -> list[str]:

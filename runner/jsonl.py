@@ -1,18 +1,23 @@
 """Lines of JSON -> objects, and the one schema that all rows of a file fit into."""
 
 import json
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from .errors import InputError
+from .messages import is_unicode, shown
 from .storage import open_lines
 
 MAX_NEW_TOKENS = "max_new_tokens"  # the column that overrides the setting per row
 SCAN_ROWS = 4096  # rows whose types are unified at a time
+CHUNK_BYTES = 1 << 24  # of lines in memory at a time, however few rows they are
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -52,9 +57,10 @@ def scan_jsonl(
     """
     scan = JsonlScan()
     prompts = {"ids": False, "others": False}  # kinds that were met
+    widened = False  # a column's type, by later rows
     with open_lines(path) as stream:
         lines = islice((line for line in map(bytes.strip, stream) if line), limit)
-        while some := list(islice(lines, SCAN_ROWS)):
+        for some in chunked(lines, SCAN_ROWS, size=len):
             objects = [found for found in map(parse_line, some) if isinstance(found, dict)]
             columns = dict.fromkeys(key for found in objects for key in found)
             scan.columns |= columns
@@ -63,7 +69,8 @@ def scan_jsonl(
                     prompts["ids" if _is_ids(prompt) else "others"] = True
             if typed:
                 free = [c for c in columns if c not in (prompt_column, MAX_NEW_TOKENS)]
-                scan.schema = _unify(scan, objects, free, name)
+                before, scan.schema = scan.schema, _unify(scan, objects, free, name)
+                widened |= any(f.type != scan.schema.field(f.name).type for f in before)
             scan.n_rows += len(some)
             scan.n_objects += len(objects)
     if typed:
@@ -72,7 +79,32 @@ def scan_jsonl(
         fields[prompt_column] = pa.list_(pa.int64()) if ids_only else pa.string()
         fields[MAX_NEW_TOKENS] = pa.int64()
         scan.schema = pa.schema([(column, fields[column]) for column in scan.columns])
+    if widened:
+        _prove(path, name, limit, prompt_column, scan.schema)
     return scan
+
+
+def _prove(path: Path, name: str, limit: int | None, prompt_column: str, schema: pa.Schema) -> None:
+    """See that the first rows still fit a schema that later ones widened."""
+    with open_lines(path) as stream:
+        lines = islice((line for line in map(bytes.strip, stream) if line), limit)
+        for some in chunked(lines, SCAN_ROWS, size=len):
+            objects = [found for found in map(parse_line, some) if isinstance(found, dict)]
+            table_of(objects, schema, prompt_column, name)
+
+
+def chunked(items: Iterable[T], most: int, size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Items in lists of at most `most`, and of `CHUNK_BYTES` or one item more."""
+    chunk: list[T] = []
+    n_bytes = 0
+    for item in items:
+        chunk.append(item)
+        n_bytes += size(item)
+        if len(chunk) == most or n_bytes >= CHUNK_BYTES:
+            yield chunk
+            chunk, n_bytes = [], 0
+    if chunk:
+        yield chunk
 
 
 def parse_line(line: bytes) -> dict[str, Any] | str:
@@ -123,6 +155,9 @@ def _is_ids(value: Any) -> bool:
 def _unify(
     scan: JsonlScan, objects: list[dict[str, Any]], columns: list[str], name: str
 ) -> pa.Schema:
+    bad = next((column for column in columns if not is_unicode(column)), None)
+    if bad is not None:
+        raise _no_type(name, f"a column is called {shown(bad)}, which is not Unicode text")
     fields = [
         (column, _array([found.get(column) for found in objects], None, column, name).type)
         for column in columns
@@ -137,7 +172,10 @@ def _array(values: list[Any], kind: pa.DataType | None, column: str, name: str) 
     try:
         return pa.array(values, type=kind)
     except UnicodeEncodeError:  # lone surrogates, which JSON can write and Arrow cannot hold
-        return pa.array([_without_surrogates(value) for value in values], type=kind)
+        try:
+            return pa.array([_without_surrogates(value) for value in values], type=kind)
+        except UnicodeEncodeError as e:  # in a key
+            raise _no_type(name, f"column {column!r}: {e.reason} in a key") from None
     except (pa.ArrowException, OverflowError) as e:
         raise _no_type(name, f"column {column!r}: {e}") from None
 
@@ -155,7 +193,7 @@ def _without_surrogates(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_without_surrogates(k): _without_surrogates(v) for k, v in value.items()}
+        return {key: _without_surrogates(item) for key, item in value.items()}
     return value
 
 

@@ -28,3 +28,8 @@ def shown_names(names: Iterable[str]) -> str:
 def printable(text: str) -> str:
     """A message without characters that a terminal would obey."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogate, and so can be written as UTF-8."""
+    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in text)

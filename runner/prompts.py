@@ -2,6 +2,7 @@
 
 from reference import Model, TokenizerError
 
+from .messages import shown
 from .reader import Row
 from .records import Prompt, Reject, Request
 from .settings import RunSettings
@@ -36,7 +37,7 @@ def _token_ids(row: Request, model: Model) -> list[int]:
         ids = row.prompt
         n_vocab = model.hparams["n_vocab"]
         if bad := [token for token in ids if not 0 <= token < n_vocab]:
-            raise TokenizerError(f"token id {bad[0]}; expected 0 to {n_vocab - 1}")
+            raise TokenizerError(f"token id {shown(bad[0])}; expected 0 to {n_vocab - 1}")
     if ids:
         return ids
     if model.tokenizer.eos_id is None:

@@ -18,7 +18,7 @@ from .engine import Engine, runtime_version
 from .errors import InputError
 from .report import RunReport
 from .settings import RunSettings
-from .storage import Format, format_of
+from .storage import Format, format_of, manifest_path
 
 FOOTER_KEY = "picobatch"  # of the provenance, one JSON value in a Parquet footer
 
@@ -70,11 +70,6 @@ def versions() -> dict[str, str]:
     }
 
 
-def manifest_path(output: str) -> Path:
-    """Where the provenance lies beside an output."""
-    return Path(f"{output}.manifest.json")
-
-
 def write_manifest(path: Path, found: dict[str, Any]) -> None:
     path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
@@ -98,7 +93,7 @@ def read_provenance(path: str) -> dict[str, Any]:
                 return dict(json.loads(found))
         elif manifest.is_file():
             return dict(json.loads(manifest.read_bytes()))
-    except (pa.ArrowException, OSError, ValueError) as e:
+    except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as e:
         raise InputError(
             f"{path}: not readable ({e}); expected a completions file of `runner batch`. "
             "Copy it again from its source."

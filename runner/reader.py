@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import InputError
-from .jsonl import MAX_NEW_TOKENS, JsonlScan, parse_line, scan_jsonl, table_of
+from .jsonl import MAX_NEW_TOKENS, JsonlScan, chunked, parse_line, scan_jsonl, table_of
 from .messages import shown, shown_names
 from .records import Reject, Request
 from .storage import Format, format_of, open_lines
@@ -144,12 +144,22 @@ class ParquetSource:
         row = 0
         try:
             with pq.ParquetFile(self.path) as file:
-                for batch in file.iter_batches(CHUNK_ROWS):
+                # One row group at a time: across them Arrow cannot join nested dictionaries.
+                groups = (
+                    file.iter_batches(CHUNK_ROWS, row_groups=[group])
+                    for group in range(file.num_row_groups)
+                )
+                for batch in chain.from_iterable(groups):
                     kept = batch.slice(0, self.n_rows - row)
                     if not kept.num_rows:
                         return
                     yield ParquetChunk(kept, self._rows(kept, row))
                     row += kept.num_rows
+        except pa.ArrowNotImplementedError as e:
+            raise InputError(
+                f"{self.name}: row {row} and after: a type that cannot be read ({_first_line(e)}). "
+                "Write the file again with simpler column types."
+            ) from None
         except (pa.ArrowException, OSError) as e:
             raise InputError(
                 f"{self.name}: row {row} and after: not readable ({_first_line(e)}); expected a "
@@ -157,7 +167,7 @@ class ParquetSource:
             ) from None
 
     def _rows(self, batch: pa.RecordBatch, first: int) -> list[Row]:
-        prompts = _values(batch.column(self.prompt_column))
+        prompts = json_values(batch.column(self.prompt_column), self.prompt_column)
         limits: list[Any] = [None] * batch.num_rows
         if MAX_NEW_TOKENS in self.schema.names:
             limits = batch.column(MAX_NEW_TOKENS).to_pylist()
@@ -177,7 +187,7 @@ class ParquetChunk:
 
     def json_lines(self) -> list[bytes | None]:
         names = self.batch.schema.names
-        columns = [_values(column) for column in self.batch.columns]
+        columns = [json_values(self.batch.column(name), name) for name in names]
         return [
             _json_line(dict(zip(names, values, strict=True)))
             for values in zip(*columns, strict=True)
@@ -201,18 +211,42 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _values(column: pa.Array) -> list[Any]:
-    """A column as Python values; texts that are no UTF-8 stay bytes."""
+def json_values(column: pa.Array, name: str) -> list[Any]:
+    """A column as Python values that JSON or `_json_value` can write; bad UTF-8 stays bytes.
+
+    Raises
+    ------
+    InputError
+        Naming the column.
+    """
     try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
+        kind = _without_nanoseconds(column.type)
         if not _is_text(column.type):
-            raise InputError(
-                f"a column of type {column.type} holds bytes that are not UTF-8; expected text. "
-                "Write .parquet, which keeps them, or mend the column."
-            ) from None
-        raw = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
-        return [_decoded(value) for value in raw]
+            return list((column if kind == column.type else column.cast(kind)).to_pylist())
+        try:
+            return list(column.to_pylist())
+        except UnicodeDecodeError:
+            raw = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+            return [_decoded(value) for value in raw]
+    except (pa.ArrowException, ValueError, OverflowError) as e:
+        raise InputError(
+            f"column {shown(name)} of type {column.type} cannot be written as JSON "
+            f"({_first_line(e)}). Write .parquet, which keeps it, or cast it."
+        ) from None
+
+
+def _without_nanoseconds(kind: pa.DataType) -> pa.DataType:
+    """A type with text for what Python has no type for: times finer than a microsecond."""
+    if pa.types.is_temporal(kind) and getattr(kind, "unit", None) == "ns":
+        return pa.int64() if pa.types.is_duration(kind) else pa.string()
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = _without_nanoseconds(kind.value_type)
+        made = pa.list_(inner) if pa.types.is_list(kind) else pa.large_list(inner)
+        return kind if inner == kind.value_type else made
+    if pa.types.is_struct(kind):
+        inner = pa.struct([pa.field(f.name, _without_nanoseconds(f.type)) for f in kind])
+        return kind if [f.type for f in inner] == [f.type for f in kind] else inner
+    return kind
 
 
 def _decoded(value: bytes | None) -> str | bytes | None:
@@ -281,7 +315,7 @@ class JsonlSource:
         with open_lines(self.path) as stream:
             lines = ((number, line.strip()) for number, line in enumerate(stream, 1))
             filled = islice(((n, line) for n, line in lines if line), self.n_rows)
-            while some := list(islice(filled, CHUNK_ROWS)):
+            for some in chunked(filled, CHUNK_ROWS, size=lambda item: len(item[1])):
                 parsed = [parse_line(line) for _, line in some]
                 rows = [
                     self._row(row + i, number, found)
@@ -346,6 +380,6 @@ def _prompt_fault(column: str, prompt: Any) -> str | None:
 
 
 def _limit_fault(limit: Any) -> str | None:
-    if limit is None or (type(limit) is int and limit >= 0):
+    if limit is None or (type(limit) is int and 0 <= limit < 2**63):
         return None
-    return f"{MAX_NEW_TOKENS!r} is {shown(limit)}; expected a whole number, 0 or more"
+    return f"{MAX_NEW_TOKENS!r} is {shown(limit)}; expected a whole number, 0 to 2**63 - 1"

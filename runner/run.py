@@ -70,7 +70,9 @@ def run(settings: RunSettings) -> RunReport:
         report.check = checker.report
         job = Job(settings, model, engine, checker, clock, report)
         with (
-            open_writer(settings.output, source, settings.column_prefix) as writer,
+            open_writer(
+                settings.output, source, settings.column_prefix, overwrite=settings.overwrite
+            ) as writer,
             Progress(source.n_rows) as progress,
         ):
             for chunk in source.chunks():

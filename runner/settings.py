@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from reference.models import DEMO
 
 from .errors import SettingsError
+from .messages import is_unicode
+
+MOST_THREADS = 512
 
 
 def available_threads() -> int:
@@ -76,12 +79,30 @@ class RunSettings:
             "limit": (self.limit, 1),
             "check_rows": (self.check_rows, 0),
         }
-        for name, (value, least) in at_least.items():
-            if value is not None and value < least:
-                raise SettingsError(f"{name} is {value}; expected {least} or more.")
-        if self.on_error not in ("skip", "fail"):
-            raise SettingsError(f"on_error is {self.on_error!r}; expected 'skip' or 'fail'.")
-        if self.truncate_prompt not in (None, "left"):
-            raise SettingsError(f"truncate_prompt is {self.truncate_prompt!r}; expected 'left'.")
-        if "" in self.stop:
-            raise SettingsError("stop holds an empty text; expected at least one character.")
+        faults = [
+            f"{name} is {value}; expected {least} or more."
+            for name, (value, least) in at_least.items()
+            if value is not None and value < least
+        ]
+        checks = {
+            f"threads is {self.threads}; expected at most {MOST_THREADS}.": (
+                self.threads <= MOST_THREADS
+            ),
+            f"on_error is {self.on_error!r}; expected 'skip' or 'fail'.": (
+                self.on_error in ("skip", "fail")
+            ),
+            f"truncate_prompt is {self.truncate_prompt!r}; expected 'left'.": (
+                self.truncate_prompt in (None, "left")
+            ),
+            "prompt_column is 'max_new_tokens', which holds limits.": (
+                self.prompt_column != "max_new_tokens"
+            ),
+            "model is empty; expected a name or a directory.": bool(self.model),
+            "stop holds an empty text; expected at least one character.": "" not in self.stop,
+            "stop or column_prefix is not Unicode text.": all(
+                map(is_unicode, (*self.stop, self.column_prefix))
+            ),
+        }
+        faults += [fault for fault, fine in checks.items() if not fine]
+        if faults:
+            raise SettingsError(" ".join(faults))

@@ -54,10 +54,9 @@ def local_input(path: str) -> Iterator[Path]:
         Where the file is missing, is a folder, or is of no format that we read.
     """
     if path == STDIO:
-        with tempfile.TemporaryDirectory(prefix="picobatch-") as folder:
-            copy = Path(folder) / "stdin.jsonl"
-            with copy.open("wb") as stream:
-                shutil.copyfileobj(sys.stdin.buffer, stream)
+        if sys.stdin is None:
+            raise InputError("-: stdin is closed; expected JSONL on it. Pipe a file into it.")
+        with _copied(sys.stdin.buffer, "stdin.jsonl") as copy:
             yield copy
         return
     if "://" in path:
@@ -72,7 +71,27 @@ def local_input(path: str) -> Iterator[Path]:
         raise InputError(f"{path}: is a folder; expected a file. Pass one of the files in it.")
     if not file.exists():
         raise InputError(f"{path}: no such file; expected {FORMATS}. Check the path.")
-    yield file
+    if file.is_file():
+        yield file
+        return
+    with file.open("rb") as stream, _copied(stream, file.name) as copy:  # a pipe is read once
+        yield copy
+
+
+@contextmanager
+def _copied(stream: IO[bytes], name: str) -> Iterator[Path]:
+    """A temporary copy of what can be read only once."""
+    with tempfile.TemporaryDirectory(prefix="picobatch-") as folder:
+        copy = Path(folder) / name
+        try:
+            with copy.open("wb") as target:
+                shutil.copyfileobj(stream, target)
+        except OSError as e:
+            raise InputError(
+                f"{name}: cannot be copied to {folder} ({e.strerror or e}). Set TMPDIR to a disk "
+                "with room for it, or pass a file."
+            ) from None
+        yield copy
 
 
 @contextmanager
@@ -125,15 +144,23 @@ def check_output(path: str, source: str, *, overwrite: bool) -> None:
             f"{path}: the folder {file.parent} is not writable. Choose another, or mend its "
             "permissions."
         )
-    if file.is_dir():
-        raise OutputError(f"{path}: is a folder; expected a file name. Add one to the path.")
-    if source != STDIO and file.exists() and file.samefile(source):
+    if source != STDIO and file.exists() and Path(source).exists() and file.samefile(source):
         raise OutputError(f"{path}: is the input itself. Choose another output.")
-    if file.exists() and not overwrite:
-        raise OutputError(
-            f"{path}: exists already; a finished output is kept. Pass --overwrite to replace it, "
-            "or choose another name."
-        )
+    for written in (file, manifest_path(path)):
+        if written.is_dir():
+            raise OutputError(
+                f"{written}: is a folder; expected a file name. Choose another output."
+            )
+        if written.exists() and not overwrite:
+            raise OutputError(
+                f"{written}: exists already; a finished output is kept. Pass --overwrite to "
+                "replace it, or choose another name."
+            )
+
+
+def manifest_path(output: str) -> Path:
+    """Where the provenance lies beside an output."""
+    return Path(f"{output}.manifest.json")
 
 
 def least_output_bytes(settings: RunSettings, source: Path, n_rows: int) -> int:
@@ -163,27 +190,65 @@ def check_space(path: str, needed_bytes: int) -> None:
 
 
 @contextmanager
-def staged(path: Path) -> Iterator[Path]:
-    """A path to write to, which takes its final name only when all went well.
+def staged(*paths: Path, overwrite: bool) -> Iterator[list[Path]]:
+    """Paths to write to, which take their final names together, when all went well.
+
+    Each part has a name that no other job and no user has. Without `overwrite` a file that
+    appeared meanwhile is kept.
 
     Raises
     ------
     OutputError
-        Where the disk is full or fails; nothing is left behind then.
+        Where the disk is full or fails, or an output appeared; nothing is left behind then.
     """
-    part = path.with_name(f"{path.name}.part")
+    parts: list[Path] = []
+    published: list[Path] = []
     try:
-        yield part
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        part.replace(path)
+        for path in paths:
+            handle, name = tempfile.mkstemp(".part", f".{path.name[:60]}.", path.parent)
+            parts.append(Path(name))
+            os.fchmod(handle, 0o666 & ~_umask())
+            os.close(handle)
+        yield parts
+        for part in parts:
+            with part.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        for part, path in zip(parts, paths, strict=True):
+            _publish(part, path, overwrite=overwrite)
+            published.append(path)
+        published.clear()
+    except FileExistsError:
+        raise OutputError(
+            f"{paths[0]}: another job wrote it meanwhile; that one is kept. Choose another "
+            "output, or pass --overwrite."
+        ) from None
     except OSError as e:
         if e.errno == errno.ENOSPC:
             raise OutputError(
-                f"{path}: the disk is full; nothing was left there. Make room and run again."
+                f"{paths[0]}: the disk is full; nothing was left there. Make room and run again."
             ) from None
         raise OutputError(
-            f"{path}: {e.strerror or e}; nothing was left there. Mend that and run again."
+            f"{paths[0]}: {e.strerror or e}; nothing was left there. Mend that and run again."
         ) from None
     finally:
-        part.unlink(missing_ok=True)
+        for path in [*parts, *published]:
+            path.unlink(missing_ok=True)
+
+
+def _publish(part: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a part its final name, at once."""
+    if overwrite:
+        part.replace(path)
+        return
+    try:
+        path.hardlink_to(part)
+    except OSError as e:
+        if e.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        part.rename(path)  # a file system without hard links
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

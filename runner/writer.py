@@ -12,10 +12,18 @@ import pyarrow.parquet as pq
 
 from .errors import InputError, OutputError
 from .messages import shown_names
-from .provenance import FOOTER_KEY, manifest_path, write_manifest
-from .reader import Chunk, Source
+from .provenance import FOOTER_KEY, write_manifest
+from .reader import Chunk, Source, json_values
 from .records import OUTPUT_SCHEMA, Result, output_row
-from .storage import COMPRESSIONS, STDIO, Format, format_of, open_lines, staged
+from .storage import (
+    COMPRESSIONS,
+    STDIO,
+    Format,
+    format_of,
+    manifest_path,
+    open_lines,
+    staged,
+)
 
 
 class Writer(Protocol):
@@ -43,7 +51,7 @@ def check_columns(source_columns: list[str], prefix: str, name: str) -> None:
 
 
 @contextmanager
-def open_writer(output: str, source: Source, prefix: str) -> Iterator[Writer]:
+def open_writer(output: str, source: Source, prefix: str, *, overwrite: bool) -> Iterator[Writer]:
     """A writer whose output takes its name, with its manifest, only when all went well.
 
     Raises
@@ -52,10 +60,12 @@ def open_writer(output: str, source: Source, prefix: str) -> Iterator[Writer]:
         Where the disk is full or fails, or a column has a type that Parquet cannot hold.
     """
     if output == STDIO:
+        if sys.stdout is None:
+            raise OutputError("-: stdout is closed; expected it to take JSONL. Pass a file.")
         yield JsonlWriter(sys.stdout.buffer, prefix, None)
         return
     path = Path(output)
-    with staged(manifest_path(output)) as manifest, staged(path) as part:
+    with staged(path, manifest_path(output), overwrite=overwrite) as (part, manifest):
         if format_of(output) is Format.PARQUET:
             with _parquet_stream(part, source, prefix, manifest) as writer:
                 yield writer
@@ -137,12 +147,16 @@ class ParquetWriter:
         write_manifest(self._manifest, provenance)
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a completions file, in order."""
+def read_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+    """Some columns of a completions file, row by row."""
     if format_of(str(path)) is Format.PARQUET:
         with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches():
-                yield from batch.to_pylist()
+            for batch in file.iter_batches(columns=columns):
+                values = [json_values(batch.column(name), name) for name in columns]
+                for row in zip(*values, strict=True):
+                    yield dict(zip(columns, row, strict=True))
     else:
         with open_lines(path) as stream:
-            yield from map(json.loads, stream)
+            for line in stream:
+                found = json.loads(line)
+                yield {name: found.get(name) for name in columns}

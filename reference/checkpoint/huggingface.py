@@ -45,6 +45,11 @@ def load(directory: Path) -> tuple[HParams, Params]:
     try:
         with safe_open(path, framework="numpy") as file:
             names = {_strip(name): name for name in file.keys()}  # noqa: SIM118
+            if hparams["n_layer"] > len(names):  # before a tree of that size is made
+                raise ModelError(
+                    f"{path}: {len(names)} tensors, too few for the {hparams['n_layer']} layers of "
+                    "config.json. Take the weights and config.json from the same model."
+                )
             params = tree_map(
                 lambda leaf, shape: _read_tensor(file, names, path, leaf, shape),
                 param_shapes(hparams),
@@ -68,7 +73,7 @@ def read_config(path: Path) -> HParams:
     """
     try:
         config = json.loads(path.read_bytes())
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         raise ModelError(f"{path}: not readable as JSON ({e}); expected GPT-2's config.") from None
     if not isinstance(config, dict):
         raise ModelError(f"{path}: expected one JSON object, GPT-2's config.")
@@ -82,9 +87,9 @@ def read_config(path: Path) -> HParams:
     hparams = HParams(n_vocab=0, n_ctx=0, n_embd=0, n_head=0, n_layer=0)
     for ours, theirs in SIZES.items():
         found = config.get(theirs)
-        if type(found) is not int or found < 1:
+        if type(found) is not int or not 1 <= found <= 2**31:
             raise ModelError(
-                f"{path}: {theirs} is {found!r}; expected a whole number, 1 or more. "
+                f"{path}: {theirs} is {str(found)[:40]!r}; expected a whole number, 1 to 2**31. "
                 "Take the config.json that belongs to the weights."
             )
         hparams[ours] = found  # type: ignore[literal-required]

@@ -178,9 +178,11 @@ LETTERS = {letter: byte for byte, letter in enumerate(byte_letters())}
 @pytest.mark.parametrize(
     ("vocab", "merges", "message"),
     [
-        ("{", "", "vocab.json:1: not JSON"),
+        ("{", "", "vocab.json: not JSON"),
         ("[1]", "", "expected one JSON object"),
         ('{"a": "b"}', "", "gives each token an id"),
+        ('{"a": 0, "b": 0}', "", "two tokens have the same id"),
+        ("[" * 100_000, "", "not JSON"),
         ('{"a": 0}', "", "no token for byte 0x00"),
         (json.dumps({**LETTERS, "日": 256}), "", "token '日' holds '日', which stands for no byte"),
         (json.dumps(LETTERS), "#version: 0.2\na b c\n", "merges.txt:2: found 3 parts"),
@@ -190,6 +192,12 @@ LETTERS = {letter: byte for byte, letter in enumerate(byte_letters())}
 def test_damaged_tokenizer_files_are_named(tmp_path, vocab, merges, message):
     with pytest.raises(TokenizerError, match=message):
         load_tokenizer(*write(tmp_path, vocab, merges))
+
+
+def test_windows_line_ends_and_a_byte_order_mark(tmp_path):
+    vocab = json.dumps(LETTERS | {"ab": 256})
+    tokenizer = load_tokenizer(*write(tmp_path, "\ufeff" + vocab, "#version: 0.2\r\na b\r\n"))
+    assert tokenizer.encode("ab") == [256]
 
 
 def test_files_that_are_missing_or_no_text(tmp_path):

@@ -5,7 +5,10 @@ import gzip
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -424,5 +427,184 @@ def test_bytes_that_are_no_text_deep_inside_a_column(tmp_path):
     source = parquet(tmp_path, prompt=["one"], x=nested)
     result = batch(tmp_path, source)
     assert result.exit_code == 1
-    assert "holds bytes that are not UTF-8" in result.stderr
+    assert "cannot be written as JSON" in result.stderr
     assert batch(tmp_path, source, "out.parquet").exit_code == 0
+
+
+# Found by trying to break it.
+
+
+def test_two_jobs_with_one_output_do_not_mix(tmp_path):
+    """The first to finish has the name; the other is refused, and leaves nothing."""
+    from runner.errors import OutputError
+    from runner.storage import staged
+
+    out = tmp_path / "out"
+
+    def late_job():
+        with staged(out, overwrite=False) as (late,):
+            with staged(out, overwrite=False) as (early,):
+                early.write_text("early")
+            late.write_text("late")
+
+    with pytest.raises(OutputError, match="another job wrote it meanwhile"):
+        late_job()
+    assert out.read_text() == "early"
+    with staged(out, overwrite=True) as (last,):
+        last.write_text("last")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert out.read_text() == "last"
+
+
+def test_files_that_are_the_users_are_left_alone(tmp_path):
+    source = jsonl(tmp_path, GOOD)
+    (tmp_path / "out.jsonl.part").write_text("mine")
+    assert batch(tmp_path, source).exit_code == 0
+    assert (tmp_path / "out.jsonl.part").read_text() == "mine"
+    (tmp_path / "b.jsonl.manifest.json").write_text("mine")
+    result = batch(tmp_path, source, "b.jsonl")
+    assert result.exit_code == 1
+    assert "b.jsonl.manifest.json: exists already" in result.stderr
+    (tmp_path / "c.jsonl.manifest.json").mkdir()
+    result = batch(tmp_path, source, "c.jsonl", "--overwrite")
+    assert result.exit_code == 1
+    assert "is a folder" in result.stderr
+    assert not (tmp_path / "c.jsonl").exists()
+
+
+def test_a_missing_input_and_an_output_that_exists(tmp_path):
+    (tmp_path / "out.jsonl").touch()
+    assert batch(tmp_path, "nowhere.jsonl").exit_code == 1
+    result = batch(tmp_path, "nowhere.jsonl", "out.jsonl", "--overwrite")
+    assert "no such file" in result.stderr
+
+
+def test_an_empty_model_name_is_no_model(tmp_path):
+    result = batch(tmp_path, jsonl(tmp_path, GOOD), "out.jsonl", "--model", "")
+    assert result.exit_code == 2
+    assert "model is empty" in result.stderr
+
+
+def test_times_finer_than_python_has_become_text_in_json(tmp_path):
+    ns = pa.array([1_700_000_000_123_456_789], pa.timestamp("ns"))
+    columns = {
+        "prompt": ["one"],
+        "t": ns,
+        "d": pa.array([1_000_000_001], pa.duration("ns")),
+        "l": pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), ns),
+        "s": pa.StructArray.from_arrays([ns], ["x"]),
+    }
+    source = parquet(tmp_path, **columns)
+    assert batch(tmp_path, source).exit_code == 0
+    row = json.loads((tmp_path / "out.jsonl").read_text())
+    assert row["t"] == "2023-11-14 22:13:20.123456789"
+    assert (row["l"], row["s"]) == ([row["t"]], {"x": row["t"]})
+    assert row["d"] == 1_000_000_001
+    assert batch(tmp_path, source, "out.parquet").exit_code == 0
+    result = runner("inspect", tmp_path / "out.parquet", "--rows", 1)
+    assert (result.exit_code, "'one' -> " in result.stdout) == (0, True)
+
+
+def test_times_beyond_the_calendar_name_their_column(tmp_path):
+    source = parquet(tmp_path, prompt=["one"], when=pa.array([2**38], pa.timestamp("s")))
+    result = batch(tmp_path, source)
+    assert result.exit_code == 1
+    assert "column 'when' of type timestamp[ms] cannot be written as JSON" in result.stderr
+
+
+def test_keys_that_are_no_text(tmp_path):
+    for row in ({"\ud800": 1}, {"x": {"\ud800": 1}}):
+        source = jsonl(tmp_path, GOOD | row)
+        result = batch(tmp_path, source, "out.parquet")
+        assert result.exit_code == 1
+        assert "Write .jsonl" in result.stderr
+        assert batch(tmp_path, source, "out.jsonl", "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize("option", ["--stop", "--column-prefix"])
+def test_options_that_are_no_text(tmp_path, option):
+    result = batch(tmp_path, jsonl(tmp_path, GOOD), "out.jsonl", option, "\udcff")
+    assert result.exit_code == 2
+    assert "is not Unicode text" in result.stderr
+
+
+def test_a_stop_text_from_the_environment_is_one_text(tmp_path):
+    source = jsonl(tmp_path, GOOD)
+    env = {"RUNNER_BATCH_STOP": "a  b"}
+    CliRunner().invoke(cli, ["batch", str(tmp_path / source), str(tmp_path / "o.jsonl")], env=env)
+    manifest = json.loads((tmp_path / "o.jsonl.manifest.json").read_text())
+    assert manifest["settings"]["stop"] == ["a  b"]
+
+
+def test_a_pipe_with_a_name_is_read_once(tmp_path):
+    import threading
+
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    line = json.dumps(GOOD).encode() + b"\n"
+    feed = threading.Thread(target=(tmp_path / "pipe.jsonl").write_bytes, args=(line,))
+    feed.start()
+    assert batch(tmp_path, "pipe.jsonl").exit_code == 0
+    feed.join()
+
+
+def test_a_column_that_later_rows_widen_is_proved_before_the_job_starts(tmp_path, monkeypatch):
+    rows = [GOOD | {"x": 2**53 + 1}] + [GOOD | {"x": 0.5}] * 5000
+    monkeypatch.setattr(sys.modules["runner.run"], "load_model", lambda _: pytest.fail("too late"))
+    result = batch(tmp_path, jsonl(tmp_path, *rows), "out.parquet")
+    assert result.exit_code == 1
+    assert "column 'x'" in result.stderr
+
+
+def test_limits_beyond_any_integer_are_bad_rows(tmp_path):
+    source = jsonl(tmp_path, GOOD | {"max_new_tokens": 10**30}, {"prompt": [10**4000]})
+    result = batch(tmp_path, source)
+    assert result.exit_code == 3
+    assert all(len(line) < 1000 for line in result.stderr.splitlines())
+
+
+def test_few_long_lines_are_taken_a_few_at_a_time():
+    from runner import jsonl as module
+
+    sizes = [len(c) for c in module.chunked([b"x" * 2**20] * 100, 1024, size=len)]
+    assert sizes == [16] * 6 + [4]
+
+
+def test_nested_dictionaries_in_several_row_groups(tmp_path):
+    values = pa.array(["a", "b"] * 4).dictionary_encode()
+    nested = pa.ListArray.from_arrays(pa.array(range(9), pa.int32()), values)
+    table = pa.table({"prompt": ["one"] * 8, "x": nested})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=2)
+    assert batch(tmp_path, "in.parquet", "out.parquet").exit_code == 0
+    assert pq.read_table(tmp_path / "out.parquet")["x"].to_pylist() == table["x"].to_pylist()
+
+
+@pytest.mark.parametrize("where", ["/dev/full", "&-"])
+def test_a_stdout_that_takes_nothing(tmp_path, where):
+    source = jsonl(tmp_path, GOOD)
+    command = f"{sys.executable} -m runner.cli batch {tmp_path / source} - >{where}"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Error: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_sigterm_leaves_no_part_behind(tmp_path):
+    source = jsonl(tmp_path, *[{"prompt": "one " * 200}] * 300)
+    arguments = ["batch", tmp_path / source, tmp_path / "out.jsonl", "--ignore-eos"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner.cli", *map(str, arguments)], stderr=subprocess.DEVNULL
+    )
+    while not list(tmp_path.glob("*.part")) and process.poll() is None:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait() == 128 + signal.SIGTERM
+    assert [path.name for path in tmp_path.iterdir()] == [source]
+
+
+@pytest.mark.parametrize("text", ["[1]", "3", "{}", "[" * 100_000, '{"counts": 3}'])
+def test_a_manifest_that_is_none(tmp_path, text):
+    assert batch(tmp_path, jsonl(tmp_path, GOOD)).exit_code == 0
+    (tmp_path / "out.jsonl.manifest.json").write_text(text)
+    result = runner("inspect", tmp_path / "out.jsonl", "--rows", 1)
+    assert result.exit_code == 1
+    assert "Error: " in result.stderr
