@@ -1,6 +1,7 @@
 """Lengths of symbolic axes, as the traced function sees them in `x.shape`."""
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any, NoReturn, TypeAlias, Union
 
@@ -46,14 +47,16 @@ class Dim:
         return self.lengths[0] == 0
 
     def __add__(self, other: Length) -> "Dim":
+        self._check(other)
         if not isinstance(other, Dim) and other == 0:
             return self
         lengths = tuple(n + length_in_run(other, run) for run, n in enumerate(self.lengths))
         return Dim([f"{self} + {other}"], lengths)
 
     def __mul__(self, other: Length) -> "Dim":
+        self._check(other)
         symbols = [*self.symbols, *(other.symbols if isinstance(other, Dim) else ())]
-        coefficient = other.coefficient if isinstance(other, Dim) else int(other)
+        coefficient = other.coefficient if isinstance(other, Dim) else operator.index(other)
         lengths = tuple(n * length_in_run(other, run) for run, n in enumerate(self.lengths))
         return Dim(symbols, lengths, self.coefficient * coefficient)
 
@@ -61,7 +64,8 @@ class Dim:
     __rmul__ = __mul__
 
     def __eq__(self, other: object) -> bool:
-        return self.name == other.name if isinstance(other, Dim) else self._refuse()
+        # Lengths of two names may be equal in one run and differ in the next.
+        return same_length(self, other) or self._refuse()
 
     def __hash__(self) -> int:
         return hash(self.name)
@@ -69,7 +73,11 @@ class Dim:
     def __repr__(self) -> str:
         return self.name
 
-    def _refuse(self, *_: object) -> NoReturn:
+    def _check(self, other: object) -> None:
+        if not isinstance(other, (int, Dim)) or isinstance(other, bool):
+            self._refuse()
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise TraceError(
             f"the length of axis `{self.name}` is used as a number, which is unknown while "
             "tracing; expected it only inside a shape. Give the axis a fixed length in its "
@@ -79,7 +87,16 @@ class Dim:
     __index__ = __int__ = __float__ = __bool__ = _refuse
     __lt__ = __le__ = __gt__ = __ge__ = _refuse
     __sub__ = __rsub__ = __floordiv__ = __rfloordiv__ = _refuse
-    __truediv__ = __rtruediv__ = __mod__ = __rmod__ = __pow__ = __neg__ = _refuse
+    __truediv__ = __rtruediv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = _refuse
+    __neg__ = __pos__ = __abs__ = __round__ = __invert__ = __divmod__ = __rdivmod__ = _refuse
+    __and__ = __or__ = __xor__ = __lshift__ = __rshift__ = __array__ = _refuse
+
+
+def same_length(left: object, right: object) -> bool:
+    """Whether two lengths are equal for every length of the symbolic axes."""
+    if isinstance(left, Dim) and isinstance(right, Dim):
+        return left.name == right.name
+    return not isinstance(left, Dim) and not isinstance(right, Dim) and left == right
 
 
 def element_count(shape: Sequence[Length]) -> tuple[int, list[str]]:

@@ -163,7 +163,8 @@ def _check(proto: onnx.ModelProto, name: str) -> None:
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         raise ExportError(
             f"graph {name}: {e}; expected a graph that is valid at its opset. "
-            "This is a fault of a row in exporter/primitives or exporter/targets."
+            "An operator may lack these element types: cast with .astype first. If not, a row in "
+            "exporter/primitives or exporter/targets is wrong."
         ) from e
 
 

@@ -1,8 +1,11 @@
 """The exported directory: graphs, their one weights file, tokenizer, and what proves them."""
 
+import functools
 import hashlib
 import json
+import math
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,6 +16,8 @@ import onnx
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from reference import HParams, Model, __version__, param_shapes
+from reference.checkpoint.huggingface import read_config
+from reference.models import weights_sha256
 from reference.tree import leaves, tree_map
 
 from .errors import ExportError
@@ -22,6 +27,7 @@ from .model import Weights, check_file, to_onnx
 from .tracer import DEFAULT_OPSET
 
 MANIFEST = "manifest.json"
+FORMAT = 1
 WEIGHTS_FILE = "model.onnx_data"
 GRAPHS: dict[str, tuple[str, Callable[..., Graph]]] = {
     "forward": ("onnx/model.onnx", trace_forward),
@@ -44,29 +50,43 @@ class Package:
     directory: Path
     manifest: dict[str, Any]
 
-    @property
+    @functools.cached_property
     def hparams(self) -> HParams:
-        sizes: HParams = self.manifest["model"]["hparams"]
-        return sizes
+        """The sizes that `config.json` states, checked as those of any model."""
+        return read_config(self.directory / "config.json")
 
     def graph_path(self, name: str) -> Path:
         """The model file of a graph."""
-        return self.directory / str(self.manifest["graphs"][name]["file"])
+        return self.directory / GRAPHS[name][0]
 
     def params(self) -> dict[str, Any]:
-        """The parameter tree, read back from the weights that the graphs use (mapped)."""
+        """The parameter tree, read back from the weights that the graphs use (mapped).
+
+        Raises
+        ------
+        ExportError
+            Where they are not the weights that the manifest names.
+        """
         path = self.graph_path("forward")
         found = _initializers(path)
 
         def leaf(name: str, shape: tuple[int, ...]) -> Any:
-            if name not in found or found[name].shape != shape:
+            array = found.get(name)
+            if array is None or array.shape != shape or array.dtype != np.float32:
                 raise ExportError(
-                    f"{path}: weight {name} with shape {list(shape)} is not in it; expected the "
+                    f"{path}: weight {name}, float32 {list(shape)}, is not in it; expected the "
                     "graph that was exported. Export it again."
                 )
-            return found[name]
+            return array
 
+        if self.hparams["n_layer"] > len(found):  # before a tree of that size is made
+            raise ExportError(f"{path}: too few weights for config.json. Export it again.")
         tree: dict[str, Any] = tree_map(leaf, param_shapes(self.hparams))
+        if weights_sha256(self.hparams, tree) != self.manifest["model"].get("weights_sha256"):
+            raise ExportError(
+                f"{path}: its weights are not those that {MANIFEST} names (another SHA-256). "
+                "Export it again."
+            )
         return tree
 
 
@@ -106,11 +126,12 @@ def export(
     ExportError
         Where the directory is in use, n_ctx is out of range, or a graph is not valid.
     """
-    directory = Path(directory)
+    directory = Path(directory).absolute()
     _check_directory(directory)
     hparams, params = _shortened(model, n_ctx)
-    part = directory.with_name(f"{directory.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    # Beside the directory, under a name that is nobody's.
+    scratch = Path(tempfile.mkdtemp(".part", f".{directory.name[:60]}.", directory.parent))
+    part = scratch / "export"
     try:
         (part / "onnx").mkdir(parents=True)
         graphs = {
@@ -129,7 +150,7 @@ def export(
         _write_json(part / "config.json", _config(hparams, model.tokenizer.eos_id))
         exported = Model(model.name, part, hparams, params, model.tokenizer)
         manifest = {
-            "format": 1,
+            "format": FORMAT,
             "made_by": f"picobatch {__version__}",
             "model": {
                 "name": model.name,
@@ -154,7 +175,7 @@ def export(
             f"{directory}: {e.strerror or e}; nothing was left there. Mend that and export again."
         ) from None
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     return Package(directory, manifest)
 
 
@@ -169,23 +190,29 @@ def open_package(directory: str | Path) -> Package:
     directory = Path(directory)
     try:
         manifest = json.loads((directory / MANIFEST).read_bytes())
-        files, graphs, hparams = manifest["files"], manifest["graphs"], manifest["model"]["hparams"]
-    except (OSError, ValueError, KeyError, TypeError) as e:
+        files = dict(manifest["files"])
+        named = {name: graph["file"] for name, graph in manifest["graphs"].items()}
+        fingerprints = {name: (file["bytes"], file["sha256"]) for name, file in files.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
         raise ExportError(
             f"{directory}: no {MANIFEST} of an export ({e}); expected a folder that "
             "`runner export` wrote. Export the model again, or check the path."
         ) from None
-    named = {str(graphs[name]["file"]) for name in GRAPHS if name in graphs}
-    if len(named) < len(GRAPHS) or not named <= files.keys() or not hparams:
+    expected = {name: file for name, (file, _) in GRAPHS.items()}
+    needed = {*expected.values(), "config.json", f"onnx/{WEIGHTS_FILE}"}
+    if manifest.get("format") != FORMAT or named != expected or not needed <= files.keys():
         raise ExportError(
-            f"{directory / MANIFEST}: names not all of its graphs and files; expected what "
-            "`runner export` wrote. Export it again."
+            f"{directory / MANIFEST}: names not the graphs and files of an export in format "
+            f"{FORMAT}; expected what `runner export` wrote. Export it again."
         )
-    for name, wanted in files.items():
+    for name, (n_bytes, sha256) in fingerprints.items():
         path = directory / _inside(name, directory / MANIFEST)
-        if not path.is_file():
-            raise ExportError(f"{path}: missing; {MANIFEST} names it. Export it again.")
-        if _fingerprint(path) != wanted:
+        if not path.is_file() or not path.resolve().is_relative_to(directory.resolve()):
+            raise ExportError(
+                f"{path}: missing, or a link that leads outside; {MANIFEST} names it. "
+                "Export it again."
+            )
+        if _fingerprint(path) != {"bytes": n_bytes, "sha256": sha256}:
             raise ExportError(
                 f"{path}: is not the file that was exported (its size or SHA-256 differs from "
                 f"{MANIFEST}). Export it again."
@@ -211,7 +238,7 @@ def _shortened(model: Model, n_ctx: int | None) -> tuple[HParams, dict[str, Any]
     most = model.hparams["n_ctx"]
     if n_ctx is None or n_ctx == most:
         return model.hparams, model.params
-    if not 1 <= n_ctx < most:
+    if type(n_ctx) is not int or not 1 <= n_ctx < most:
         raise ExportError(
             f"n_ctx {n_ctx}: expected 1 to {most}, the model's own. Pass one of those."
         )
@@ -280,21 +307,30 @@ def _inside(name: str, where: Path) -> str:
 
 def _initializers(path: Path) -> dict[str, Any]:
     """A model's initializers by name, external ones mapped from their file."""
-    proto = onnx.load(path, load_external_data=False)
-    arrays: dict[str, Any] = {}
-    for tensor in proto.graph.initializer:
-        if tensor.data_location != TensorProto.EXTERNAL:
-            arrays[tensor.name] = numpy_helper.to_array(tensor)
-            continue
-        where = external_data_helper.ExternalDataInfo(tensor)
-        file = path.parent / _inside(where.location, path)
-        offset, shape = int(where.offset or 0), tuple(tensor.dims)
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        end = offset + int(np.prod(shape)) * dtype.itemsize
-        if offset < 0 or not file.is_file() or end > file.stat().st_size:
-            raise ExportError(
-                f"{path}: weight {tensor.name} lies beyond the end of {file.name}; expected the "
-                "file that was exported. Export it again."
-            )
-        arrays[tensor.name] = np.memmap(file, dtype, "r", offset, shape)
-    return arrays
+    try:
+        proto = onnx.load(path, load_external_data=False)
+        return {tensor.name: _array(tensor, path) for tensor in proto.graph.initializer}
+    except ExportError:
+        raise
+    except Exception as e:  # a damaged protobuf fails in many ways
+        raise ExportError(
+            f"{path}: not readable ({type(e).__name__}: {e}); expected the graph that was "
+            "exported. Export it again."
+        ) from e
+
+
+def _array(tensor: TensorProto, path: Path) -> Any:
+    if tensor.data_location != TensorProto.EXTERNAL:
+        return numpy_helper.to_array(tensor)
+    where = external_data_helper.ExternalDataInfo(tensor)
+    file = path.parent / _inside(where.location, path)
+    offset, shape = int(where.offset or 0), tuple(tensor.dims)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    end = file.stat().st_size if file.name == WEIGHTS_FILE and file.is_file() else 0
+    if not (0 <= offset <= offset + n_bytes <= end and min(shape, default=1) > 0):
+        raise ExportError(
+            f"{path}: weight {tensor.name} lies outside of {WEIGHTS_FILE}; expected the file that "
+            "was exported. Export it again."
+        )
+    return np.memmap(file, dtype, "r", offset, shape)

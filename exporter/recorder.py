@@ -7,11 +7,13 @@ error of the traced function. Nothing here infers a shape by hand that NumPy doe
 """
 
 import inspect
+import itertools
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from .dims import Dim, Shape, identify, length_in_run
 from .errors import TraceError
@@ -52,6 +54,7 @@ class Recorder:
         self._tracer = tracer
         self._constant_names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
         self._count = 0
+        self.taken: set[str] = set()  # names that no node or constant may have
 
     # What the traced function calls.
 
@@ -105,10 +108,15 @@ class Recorder:
     def operand(self, value: Any, dtype: Any = None) -> str:
         """The name of an argument, cast to `dtype` where that is given."""
         if is_tracer(value):
+            if value.recorder is not self:
+                raise TraceError(
+                    f"{value.value} comes from another trace; expected values of this one. "
+                    "Do not keep what a traced function computes: pass it, or compute it again."
+                )
             if dtype is None or value.dtype == dtype:
                 return str(value.value.name)
             return str(self.node("Cast", value.value.name, to=np.dtype(dtype)))
-        return self.constant(np.asarray(value, dtype=dtype))
+        return self.constant(as_array(value, dtype))
 
     def ints(self, *values: int) -> str:
         """A constant int64 vector, as operators take axes and shapes."""
@@ -123,9 +131,12 @@ class Recorder:
             )
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constant_names:
-            name = f"constant.{len(self._constant_names)}"
+            count = itertools.count(len(self._constant_names))
+            name = next(n for i in count if (n := f"constant.{i}") not in self.taken)
+            self.taken.add(name)
             self._constant_names[key] = name
-            self.graph.constants[name] = np.ascontiguousarray(array).reshape(array.shape)
+            # A copy: the function may go on to write into its array.
+            self.graph.constants[name] = np.array(array, order="C")
         return self._constant_names[key]
 
     # Results.
@@ -169,8 +180,7 @@ class Recorder:
                 "Look for a NumPy float64 (np.sqrt of a number, an array without dtype) or a "
                 "division of integers: use math.sqrt, a Python float, or .astype(np.float32)."
             )
-        if dtype.kind not in "biuf":
-            raise TraceError(f"{label(function)} gives {dtype}; expected numbers or booleans.")
+        check_dtype(dtype, f"the result of {label(function)}")
         shape = self._shape(function, probes, dims, operands)
         value = Value(name, dtype, shape)
         self.graph.values[name] = value
@@ -199,8 +209,30 @@ class Recorder:
         return tuple(shape)
 
     def _fresh(self, stem: str) -> str:
-        self._count += 1
-        return f"{stem}_{self._count}"
+        while True:
+            self._count += 1
+            if (name := f"{stem}_{self._count}") not in self.taken:
+                return name
+
+
+def as_array(value: Any, dtype: Any = None) -> npt.NDArray[Any]:
+    """An operand that is no tracer, as an array that a graph can hold."""
+    if isinstance(value, np.ndarray) and type(value) not in (np.ndarray, np.memmap):
+        raise TraceError(
+            f"an operand is a {type(value).__name__}, whose meaning a graph cannot keep; expected "
+            "a plain array. Pass np.asarray of it, or its parts."
+        )
+    array = np.asarray(value, dtype=dtype)
+    check_dtype(array.dtype, "an operand")
+    return array
+
+
+def check_dtype(dtype: np.dtype[Any], what: str) -> None:
+    if dtype.kind not in "biuf" or dtype.itemsize > 8 or not dtype.isnative:
+        raise TraceError(
+            f"{what} has type {dtype}; expected booleans, integers or floats of up to 64 bits, in "
+            "native byte order. Convert it with .astype."
+        )
 
 
 def is_tracer(value: Any) -> bool:

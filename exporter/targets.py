@@ -11,9 +11,10 @@ from reference.gpt2 import gelu as gelu_reference
 from reference.gpt2 import layer_norm as layer_norm_reference
 from reference.gpt2 import softmax as softmax_reference
 
+from .dims import is_batch, same_length
 from .errors import TraceError
 from .graph import MICROSOFT_DOMAIN
-from .recorder import Recorder, Table
+from .recorder import Recorder, Table, is_tracer
 
 TARGETS = {
     "primitives": "every composite by its body; standard operators only",
@@ -44,13 +45,25 @@ def composites_of(target: str, opset: int) -> Table:
     return table
 
 
-def softmax(recorder: Recorder, x: Any) -> str:
-    return recorder.node("Softmax", recorder.operand(x), axis=-1)
+def softmax(recorder: Recorder, x: Any) -> str | None:
+    return recorder.node("Softmax", recorder.operand(x), axis=-1) if _row_wise(x) else None
 
 
-def layer_norm(recorder: Recorder, x: Any, g: Any, b: Any) -> str:
+def layer_norm(recorder: Recorder, x: Any, g: Any, b: Any) -> str | None:
+    if not (_row_wise(x) and _is_vector_for(g, x) and _is_vector_for(b, x)):
+        return None
     operands = recorder.operand(x), recorder.operand(g), recorder.operand(b)
     return recorder.node("LayerNormalization", *operands, axis=-1, epsilon=LAYER_NORM_EPS)
+
+
+def _is_vector_for(w: Any, x: Any) -> bool:
+    fits = is_tracer(w) and w.ndim == 1 and same_length(w.shape[0], x.shape[-1])
+    return fits and bool(w.dtype == x.dtype)
+
+
+def _row_wise(x: Any) -> bool:
+    """Whether the last axis is one of floats within a row; if not, the body says what is wrong."""
+    return is_tracer(x) and x.ndim > 0 and not is_batch(x.shape[-1]) and x.dtype.kind == "f"
 
 
 def gelu(recorder: Recorder, x: Any) -> str:

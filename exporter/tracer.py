@@ -26,12 +26,13 @@ from .errors import TraceError
 from .graph import Graph, Node, Value
 from .methods import METHODS
 from .primitives import PRIMITIVES
-from .recorder import Recorder, is_tracer
+from .recorder import Recorder, as_array, check_dtype, is_tracer
 from .targets import composites_of
 
 DEFAULT_OPSET = 17
 OPSETS = range(13, 27)  # what the rows are written for and tested with
-PROBE_LENGTHS = [(2, 3), (5, 7), (11, 13), (17, 19)]  # of the symbolic axes after the batch
+# Of the symbolic axes after the batch: no two, nor their sums, are alike in both runs.
+PROBE_LENGTHS = [(101, 211), (307, 503), (709, 907), (1009, 2003)]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,15 @@ class Tracer(NDArrayOperatorsMixin):
                 f"no ONNX row for the method {name} of arrays; expected one of "
                 f"{', '.join(sorted(METHODS))}. Write it with NumPy functions that have a row."
             )
-        return functools.partial(METHODS[name], self)
+        return functools.partial(self._method, name)
+
+    def _method(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return METHODS[name](self, *args, **kwargs)
+        except TypeError as e:
+            raise TraceError(
+                f"the method {name}: {e}. Call it without that argument, or call np.{name}."
+            ) from e
 
     def __repr__(self) -> str:
         return f"Tracer({self.value})"
@@ -137,8 +146,9 @@ class Tracer(NDArrayOperatorsMixin):
             "Write x.shape[0] for the length, and index or broadcast instead of the loop."
         )
 
-    __setitem__ = _refuse_write
+    __setitem__ = __delitem__ = _refuse_write
     __bool__ = __index__ = __int__ = __float__ = __complex__ = __array__ = _refuse_value
+    __round__ = _refuse_value
     __contains__ = _refuse_value
     __len__ = __iter__ = _refuse_loop
     __hash__ = object.__hash__
@@ -243,20 +253,37 @@ class _Arguments:
             return self._input(leaf.name or path, leaf)
         if isinstance(leaf, np.ndarray):
             return self._weight(path, leaf)
+        if isinstance(leaf, tuple) and any(isinstance(x, (Input, np.ndarray)) for x in leaf):
+            raise TraceError(
+                f"argument {path} is a tuple with an Input or an array in it; expected a list or "
+                "dict. Write list(...)."
+            )
         return leaf
+
+    def _claim(self, name: str) -> None:
+        if not name or name in self._recorder.taken:
+            raise TraceError(
+                f"two inputs or weights are called {name!r}; expected a name for each. "
+                "Name the Input, or rename a key."
+            )
+        self._recorder.taken.add(name)
 
     def _input(self, name: str, spec: Input) -> Tracer:
         shape: list[Length] = [
             self._dims[length] if isinstance(length, str) else length for length in spec.shape
         ]
-        if any(length == 0 for length in spec.shape):
+        if not all(type(n) is str or (type(n) is int and n > 0) for n in spec.shape):
             raise TraceError(
-                f"input {name}: shape {list(spec.shape)} has a zero-length axis; expected 1 or "
-                "more, or a name. Leave the empty input out."
+                f"input {name}: shape {list(spec.shape)}; expected whole numbers from 1 (a "
+                "zero-length axis would be taken for the batch) and names. Mend the Input."
             )
-        value = Value(name, np.dtype(spec.dtype), tuple(shape))
-        if name in {other.name for other in self._recorder.graph.inputs}:
-            raise TraceError(f"two inputs are called {name}; expected a name for each.")
+        try:
+            dtype = np.dtype(spec.dtype)
+        except TypeError as e:
+            raise TraceError(f"input {name}: {e}; expected a NumPy type.") from None
+        check_dtype(dtype, f"input {name}")
+        self._claim(name)
+        value = Value(name, dtype, tuple(shape))
         self._recorder.graph.inputs.append(value)
         self._recorder.allow_float64 |= value.dtype == np.float64
         probes = [
@@ -265,12 +292,14 @@ class _Arguments:
         return Tracer(self._recorder, value, tuple(probes))
 
     def _weight(self, path: str, array: Any) -> Tracer:
+        as_array(array)
         if array.size == 0:
             raise TraceError(
                 f"weight {path}: shape {list(array.shape)} has a zero-length axis; expected at "
                 "least one element. Leave it out."
             )
         if id(array) not in self._weights:
+            self._claim(path)
             self._recorder.graph.weights[path] = array
             self._recorder.allow_float64 |= array.dtype == np.float64
             value = Value(path, array.dtype, array.shape)
@@ -296,18 +325,21 @@ def _output_names(name: str, count: int) -> list[str]:
 def _name_outputs(recorder: Recorder, results: Sequence[Any], names: Sequence[str]) -> None:
     """Give the results their names in the graph."""
     graph = recorder.graph
+    if not results:
+        raise TraceError("the function returns nothing; expected an array or several.")
     if len(results) != len(names) or len(set(names)) != len(names):
         raise TraceError(
             f"{len(results)} results and the output names {list(names)}; expected one name each."
         )
     made = {output for node in graph.nodes for output in node.outputs}
-    taken = {value.name for value in graph.inputs} | graph.weights.keys()
+    taken = recorder.taken | made | {""}
     renamed: dict[str, str] = {}
     for result, name in zip(results, names, strict=True):
         if name in taken:
-            raise TraceError(f"an output and an input or weight are both called {name}.")
+            raise TraceError(f"an output and another value are both called {name!r}. Rename it.")
         if not is_tracer(result):
             result = _constant_result(recorder, result)  # noqa: PLW2901
+        recorder.operand(result)  # refuses one of another trace
         source = result.value
         if source.name in made and source.name not in renamed:
             renamed[source.name] = name
@@ -333,10 +365,11 @@ def _name_outputs(recorder: Recorder, results: Sequence[Any], names: Sequence[st
 
 
 def _constant_result(recorder: Recorder, result: Any) -> Tracer:
-    array = np.asarray(result)
-    if array.dtype.kind not in "biuf":
+    try:
+        array = as_array(result)
+    except (TraceError, ValueError, TypeError):
         raise TraceError(
             f"the function returns {type(result).__name__}; expected an array, or a tuple or "
             "list of arrays."
-        )
+        ) from None
     return Tracer(recorder, Value(recorder.constant(array), array.dtype, array.shape), (array,))

@@ -54,11 +54,16 @@ class Model:
     @functools.cached_property
     def weights_sha256(self) -> str:
         """Hash of sizes, names, shapes and values, whatever file they came from."""
-        digest = hashlib.sha256(f"n_head {self.hparams['n_head']}\n".encode())
-        for path, array in leaves(self.params):
-            digest.update(f"{path} {array.dtype.str} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
+        return weights_sha256(self.hparams, self.params)
+
+
+def weights_sha256(hparams: HParams, params: Params) -> str:
+    """Hash of a parameter tree and of what its shapes do not tell, the number of heads."""
+    digest = hashlib.sha256(f"n_head {hparams['n_head']}\n".encode())
+    for path, array in leaves(params):
+        digest.update(f"{path} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def load_model(name_or_dir: str | Path) -> Model:

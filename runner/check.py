@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from exporter.package import Package, open_package
+from exporter.package import GRAPHS, Package, open_package
 from reference import PicobatchError, gpt2
 
 from .checker import CheckReport, compare
@@ -48,7 +48,7 @@ def check_package(package: Package, threads: int | None = None) -> dict[str, Che
     prompts = _prompts(package)
     expected = [gpt2(ids, **params, n_head=n_head) for ids in prompts]
     reports = {}
-    for name in package.manifest["graphs"]:
+    for name in GRAPHS:
         session = open_session(package.graph_path(name), threads or available_threads())
         reports[name] = CheckReport()
         for start in range(0, len(prompts), PROMPTS_PER_BATCH):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import TraceError
-from ..recorder import SCALARS, Recorder, is_tracer, label
+from ..recorder import SCALARS, Recorder, as_array, is_tracer, label
 from .rows import Rows
 
 ROWS = Rows()
@@ -23,7 +23,7 @@ def elementwise(ufunc: Any, op: str, *, negate: bool = False) -> None:
 
 def loop_operands(recorder: Recorder, ufunc: Any, inputs: Any) -> list[str]:
     """The operands' names, cast to the types that NumPy's loop takes them in."""
-    kinds = [type(x) if type(x) in SCALARS else np.asarray(dtyped(x)).dtype for x in inputs]
+    kinds = [type(x) if type(x) in (int, float) else dtyped(x).dtype for x in inputs]
     try:
         dtypes = ufunc.resolve_dtypes((*kinds, *[None] * ufunc.nout))
     except TypeError as e:
@@ -34,7 +34,7 @@ def loop_operands(recorder: Recorder, ufunc: Any, inputs: Any) -> list[str]:
 
 def loop_operands_unaligned(recorder: Recorder, ufunc: Any, inputs: Any) -> list[str]:
     """As `loop_operands`, for a ufunc whose last axes are not matched one to one."""
-    dtypes = ufunc.resolve_dtypes((*(np.asarray(dtyped(x)).dtype for x in inputs), None))
+    dtypes = ufunc.resolve_dtypes((*(dtyped(x).dtype for x in inputs), None))
     return [recorder.operand(x, dtype) for x, dtype in zip(inputs, dtypes, strict=False)]
 
 
@@ -51,7 +51,8 @@ def check_rows_apart(ufunc: Any, inputs: Any) -> None:
 
 
 def dtyped(x: Any) -> Any:
-    return np.empty((), x.dtype) if is_tracer(x) else x
+    """An array of the operand's type, without its values where it is a tracer."""
+    return np.empty((), x.dtype) if is_tracer(x) else as_array(x)
 
 
 for _ufunc, _op in {
@@ -59,7 +60,6 @@ for _ufunc, _op in {
     np.subtract: "Sub",
     np.multiply: "Mul",
     np.divide: "Div",
-    np.power: "Pow",
     np.negative: "Neg",
     np.absolute: "Abs",
     np.fabs: "Abs",
@@ -118,7 +118,7 @@ def bitwise(ufunc: Any, boolean_op: str, op: str) -> None:
 
     def row(recorder: Recorder, *inputs: Any) -> str:
         operands = loop_operands(recorder, ufunc, inputs)
-        if all(np.asarray(dtyped(x)).dtype == np.bool_ for x in inputs):
+        if all(dtyped(x).dtype == np.bool_ for x in inputs):
             return recorder.node(boolean_op, *operands)
         if recorder.opset < 18:
             raise TraceError(
@@ -136,9 +136,24 @@ bitwise(np.bitwise_xor, "Xor", "BitwiseXor")
 bitwise(np.invert, "Not", "BitwiseNot")
 
 
+@ROWS.of(np.power)
+def power(recorder: Recorder, x: Any, y: Any) -> Any:
+    if type(y) in SCALARS and y == 2:
+        return np.square(x)
+    if type(y) in SCALARS and y == 0.5:
+        return np.sqrt(x)
+    names = loop_operands(recorder, np.power, (x, y))
+    if np.result_type(_weak(x), _weak(y)).kind != "f":
+        raise TraceError(
+            "power of integers has no exact ONNX row; expected floats. Multiply, or cast with "
+            ".astype(np.float32) first."
+        )
+    return recorder.node("Pow", *names)
+
+
 @ROWS.of(np.square)
 def square(recorder: Recorder, x: Any) -> str:
-    name = recorder.operand(x)
+    (name,) = loop_operands(recorder, np.square, (x,))
     return recorder.node("Mul", name, name)
 
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Length, Shape, is_batch
+from ..dims import Dim, Length, Shape, is_batch, same_length
 from ..errors import TraceError
 from ..recorder import Recorder, is_tracer
-from .rows import Rows, normalize_axes, one_axis
+from .rows import Rows, one_axis
 
 ROWS = Rows()
 
@@ -45,6 +45,8 @@ def _basic(recorder: Recorder, name: str, shape: Shape, items: list[Any]) -> str
             continue
         if not isinstance(item, slice):
             _check_indexed(shape[axis])
+            if isinstance(item, (bool, np.bool_)):
+                raise TraceError("x[...] with True or False has no ONNX row. Write np.where.")
             index = operator.index(item)
             cuts.append((axis, index, index + 1 or SLICE_END, 1))
             dropped.append(axis)
@@ -69,15 +71,23 @@ def take(recorder: Recorder, a: Any, indices: Any, axis: Any = None) -> str:
 
 
 @ROWS.of(np.take_along_axis)
-def take_along_axis(recorder: Recorder, arr: Any, indices: Any, axis: int = -1) -> str:
-    position = normalize_axes(axis, arr.ndim)[0]
+def take_along_axis(recorder: Recorder, arr: Any, indices: Any, axis: int | None = -1) -> str:
+    position = one_axis("take_along_axis", axis, arr.ndim)
+    for i, (has, wants) in enumerate(zip(arr.shape, np.shape(indices), strict=True)):
+        widened = isinstance(has, int) and isinstance(wants, int) and wants == 1
+        if i != position and not (widened or same_length(has, wants)):
+            raise TraceError(
+                f"take_along_axis: axis {i} has length {has} in the array and {wants} in the "
+                "indices; expected equal lengths, or 1 beside a fixed one. Broadcast one of "
+                "them first."
+            )
     _check_indexed(arr.shape[position])
     # GatherElements wants indices as large as the result: widen their axes of length 1.
     shape = [
         1 if i == position or isinstance(length, Dim) else length
         for i, length in enumerate(arr.shape)
     ]
-    wide = recorder.node("Expand", recorder.operand(indices), recorder.ints(*shape))
+    wide = recorder.node("Expand", recorder.operand(indices, np.int64), recorder.ints(*shape))
     return recorder.node("GatherElements", recorder.operand(arr), wide, axis=position)
 
 
@@ -122,13 +132,12 @@ def _slice(item: slice, length: Length) -> tuple[int, int, int]:
         )
     step = 1 if item.step is None else operator.index(item.step)
     if isinstance(length, Dim):
-        start = (0 if step > 0 else SLICE_END) if item.start is None else operator.index(item.start)
-        stop = (
-            (SLICE_END if step > 0 else -SLICE_END)
-            if item.stop is None
-            else operator.index(item.stop)
-        )
-        return start, stop, step
+        if item.start is not None or item.stop is not None or step != -1:
+            raise TraceError(
+                f"x[...] cuts the symbolic axis `{length}`, whose length then depends on how long "
+                "it is; expected `:` or `::-1`. Give the axis a fixed length, or index one place."
+            )
+        return SLICE_END, -SLICE_END, step
     start, stop, step = item.indices(length)
     if not range(start, stop, step):
         raise TraceError(

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dims import Dim, Length, element_count, is_batch
+from ..dims import Dim, Length, element_count, is_batch, same_length
 from ..errors import TraceError
-from ..recorder import Recorder, Row
-from .rows import Rows, normalize_axes
+from ..recorder import Recorder, Row, as_array, is_tracer
+from .rows import Rows, normalize_axes, one_axis
 
 ROWS = Rows()
 
@@ -23,12 +23,19 @@ ROWS = Rows()
 def reshape(recorder: Recorder, a: Any, shape: Any) -> Any:
     wanted = list(shape) if isinstance(shape, (tuple, list)) else [shape]
     if rest := [i for i, n in enumerate(wanted) if not isinstance(n, Dim) and n == -1]:
+        if len(rest) > 1:
+            raise TraceError(f"reshape to {wanted}: more than one -1. Give the other lengths.")
         wanted[rest[0]] = _missing_length(a.shape, wanted)
         return np.reshape(a, wanted)
     if element_count(a.shape) != element_count(wanted):
         raise TraceError(
             f"reshape of {list(a.shape)} to {wanted}: the numbers of elements differ; "
             "expected as many as before, with symbolic lengths passed on from x.shape."
+        )
+    if _before_batch(a.shape) != _before_batch(wanted):
+        raise TraceError(
+            f"reshape of {list(a.shape)} to {wanted} mixes the rows of the batch; expected as many "
+            "elements before the batch axis as there were. Move it to the front with np.moveaxis."
         )
     target = [_reshape_code(a.shape, i, n) for i, n in enumerate(wanted)]
     if target.count(-1) > 1:
@@ -39,12 +46,18 @@ def reshape(recorder: Recorder, a: Any, shape: Any) -> Any:
     return recorder.node("Reshape", recorder.operand(a), recorder.ints(*target))
 
 
+def _before_batch(shape: Sequence[Length]) -> tuple[int, list[str]] | None:
+    """The number of elements that stand before the axis with the batch in it."""
+    at = next((i for i, length in enumerate(shape) if is_batch(length)), None)
+    return None if at is None else element_count(shape[:at])
+
+
 def _reshape_code(found: Sequence[Length], place: int, wanted: Length) -> int:
     """What a Reshape takes for a length: 0 copies the input's there, -1 takes what is left."""
     if not isinstance(wanted, Dim):
         return operator.index(wanted)
     same_place = found[place] if place < len(found) else None
-    return 0 if isinstance(same_place, Dim) and same_place == wanted else -1
+    return 0 if same_length(same_place, wanted) else -1
 
 
 def _missing_length(found: Sequence[Length], wanted: Sequence[Length]) -> int:
@@ -116,7 +129,7 @@ def broadcast_to(recorder: Recorder, array: Any, shape: Any) -> str:
     target = []
     for position, length in enumerate(lengths):
         if isinstance(length, Dim):  # Expand keeps an input's length where the target says 1
-            if position < offset or array.shape[position - offset] != length:
+            if position < offset or not same_length(array.shape[position - offset], length):
                 raise TraceError(
                     f"broadcast_to {lengths}: axis `{length}` is new; expected the array to have "
                     "it already. Multiply by np.ones_like of an array that has that axis."
@@ -168,9 +181,10 @@ ROWS[np.ones_like] = filled_like(1)
 
 
 @ROWS.of(np.concatenate)
-def concatenate(recorder: Recorder, arrays: Any, axis: int = 0) -> str:
+def concatenate(recorder: Recorder, arrays: Any, axis: int | None = 0) -> str:
+    arrays = [x if is_tracer(x) else as_array(x) for x in arrays]
     dtype = np.result_type(*(x.dtype for x in arrays))
-    position = normalize_axes(axis, arrays[0].ndim)[0]
+    position = one_axis("concatenate", axis, arrays[0].ndim)
     if any(is_batch(x.shape[position]) for x in arrays):
         raise TraceError(
             "concatenate along the batch axis; expected rows to stay apart. Name another axis."
@@ -180,6 +194,7 @@ def concatenate(recorder: Recorder, arrays: Any, axis: int = 0) -> str:
 
 @ROWS.of(np.stack)
 def stack(recorder: Recorder, arrays: Any, axis: int = 0) -> str:
+    arrays = [x if is_tracer(x) else as_array(x) for x in arrays]
     dtype = np.result_type(*(x.dtype for x in arrays))
     position = normalize_axes(axis, arrays[0].ndim + 1)[0]
     new = recorder.ints(position)
@@ -196,6 +211,11 @@ def split(recorder: Recorder, ary: Any, indices_or_sections: Any, axis: int = 0)
     else:
         edges = [0, *indices_or_sections, length]
         sizes = [after - before for before, after in itertools.pairwise(edges)]
+        if min(sizes) < 1:
+            raise TraceError(
+                f"split of {length} elements at {indices_or_sections}: expected rising places "
+                "inside, so that no part is empty. Count them from the start."
+            )
     operand = recorder.operand(ary)
     return recorder.nodes(
         "Split", operand, recorder.ints(*sizes), axis=position, outputs=len(sizes)
@@ -205,8 +225,13 @@ def split(recorder: Recorder, ary: Any, indices_or_sections: Any, axis: int = 0)
 @ROWS.of(np.pad)
 def pad(recorder: Recorder, array: Any, pad_width: Any, *, constant_values: Any = 0) -> str:
     widths = np.broadcast_to(np.asarray(pad_width, dtype=np.int64), (array.ndim, 2))
-    if any(is_batch(n) and width.any() for n, width in zip(array.shape, widths, strict=True)):
-        raise TraceError("pad of the batch axis adds rows; expected it left alone.")
+    if any(isinstance(n, Dim) and w.any() for n, w in zip(array.shape, widths, strict=True)):
+        raise TraceError(
+            "pad of the batch axis or another symbolic one; expected it left alone. "
+            "Pad the other axes, or np.concatenate."
+        )
+    if np.ndim(constant_values):
+        raise TraceError("pad with several values has no ONNX row; expected one number.")
     fill = recorder.constant(np.asarray(constant_values, dtype=array.dtype))
     return recorder.node("Pad", recorder.operand(array), recorder.ints(*widths.T.ravel()), fill)
 
@@ -218,7 +243,12 @@ def triangle(upper: int) -> Row:
                 f"tril and triu of a traced value need opset 14; the trace is at {recorder.opset}. "
                 "Pass opset=14 or later."
             )
-        offset = recorder.constant(np.array(k, dtype=np.int64))
+        if any(is_batch(length) for length in m.shape[-2:]):
+            raise TraceError(
+                "tril and triu work along the batch axis, so that an answer would depend on a "
+                "row's place; expected the batch further left. Move it with np.moveaxis."
+            )
+        offset = recorder.constant(np.array(operator.index(k), dtype=np.int64))
         return recorder.node("Trilu", recorder.operand(m), offset, upper=upper)
 
     return emit

@@ -72,6 +72,8 @@ def row_axes(name: str, a: Any, axis: Any) -> tuple[int, ...]:
 def reduce_(
     recorder: Recorder, op: str, operand: str, axes: Any, keepdims: bool, axes_input_from: int
 ) -> str:
+    if not axes:
+        return recorder.node("Identity", operand)
     if recorder.opset >= axes_input_from:
         return recorder.node(op, operand, recorder.ints(*axes), keepdims=int(keepdims))
     return recorder.node(op, operand, axes=list(axes), keepdims=int(keepdims))
@@ -92,7 +94,7 @@ for _function, _op in {
 @ROWS.of(np.var)
 def var(recorder: Recorder, a: Any, axis: Any = None, *, keepdims: bool = False) -> str:
     axes = row_axes("var", a, axis)
-    operand = recorder.operand(a)
+    operand = recorder.operand(a, np.var(np.ones(1, a.dtype)).dtype)
     mean = reduce_(recorder, "ReduceMean", operand, axes, keepdims=True, axes_input_from=18)
     deviation = recorder.node("Sub", operand, mean)
     squared = recorder.node("Mul", deviation, deviation)

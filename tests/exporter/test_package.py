@@ -115,15 +115,15 @@ def test_a_file_that_was_edited_is_named(copy, name):
 
 def test_a_file_that_is_missing_is_named(copy):
     (copy / "onnx" / "next_logits.onnx").unlink()
-    with pytest.raises(ExportError, match=r"next_logits.onnx: missing; manifest.json names it"):
+    with pytest.raises(ExportError, match=r"next_logits.onnx: missing, or a link"):
         open_package(copy)
 
 
 def test_a_folder_that_is_no_export(tmp_path):
     with pytest.raises(ExportError, match="no manifest.json of an export"):
         open_package(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"files": {}, "graphs": {}, "model": {"hparams": 1}}')
-    with pytest.raises(ExportError, match="names not all of its graphs and files"):
+    (tmp_path / "manifest.json").write_text('{"files": {}, "graphs": {}, "model": {}}')
+    with pytest.raises(ExportError, match="names not the graphs and files"):
         open_package(tmp_path)
 
 
@@ -147,5 +147,86 @@ def test_external_data_cannot_point_outside(copy, package, location, offset):
     path.write_bytes(proto.SerializeToString())
     from dataclasses import replace
 
-    with pytest.raises(ExportError, match="outside its folder|beyond the end"):
+    with pytest.raises(ExportError, match="outside its folder|lies outside of model.onnx_data"):
         replace(package, directory=copy).params()
+
+
+# Found by trying to break it.
+
+
+def test_a_folder_of_the_user_beside_the_export_is_left_alone(demo, tmp_path, monkeypatch):
+    (tmp_path / "x.part").mkdir()
+    (tmp_path / "x.part" / "mine").touch()
+    export(demo, tmp_path / "x", n_ctx=8)
+    assert (tmp_path / "x.part" / "mine").exists()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    open_package(export(demo, ".", n_ctx=8).directory)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["here", "x", "x.part"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": []},
+        {"files": None},
+        {"files": {"a": 1}},
+        {"graphs": 3},
+        {"graphs": {"forward": {}}},
+        {"graphs": {"forward": {"file": "x"}}},
+        {"format": 99},
+        {"files": {}},
+    ],
+)
+def test_a_damaged_manifest_is_an_error_of_ours(copy, change):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(manifest | change))
+    with pytest.raises(ExportError, match=r"manifest.json"):
+        open_package(copy)
+
+
+@pytest.mark.parametrize("text", [b"[1]", b"null", b"[" * 100_000, b"\xff"])
+def test_a_manifest_that_is_none(copy, text):
+    (copy / "manifest.json").write_bytes(text)
+    with pytest.raises(ExportError, match=r"no manifest.json of an export"):
+        open_package(copy)
+
+
+def test_a_link_that_leads_outside(copy, tmp_path):
+    target = tmp_path / "elsewhere"
+    (copy / "vocab.json").rename(target)
+    (copy / "vocab.json").symlink_to(target)
+    with pytest.raises(ExportError, match=r"vocab.json: missing, or a link that leads outside"):
+        open_package(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("offset", "abc"), ("offset", "-5"), ("length", "zz"), ("location", "x")]
+)
+def test_external_data_that_makes_no_sense(copy, package, key, value):
+    from dataclasses import replace
+
+    path = copy / "onnx" / "model.onnx"
+    proto = onnx.load(path, load_external_data=False)
+    outside = next(t for t in proto.graph.initializer if t.data_location == 1)
+    next(entry for entry in outside.external_data if entry.key == key).value = value
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(ExportError, match=r"model.onnx: "):
+        replace(package, directory=copy).params()
+
+
+def test_a_graph_file_that_is_no_protobuf(copy, package):
+    from dataclasses import replace
+
+    (copy / "onnx" / "model.onnx").write_bytes(b"hello")
+    with pytest.raises(ExportError, match=r"model.onnx: not readable"):
+        replace(package, directory=copy).params()
+
+
+def test_weights_that_the_manifest_does_not_name(copy, package):
+    from dataclasses import replace
+
+    model = package.manifest["model"] | {"weights_sha256": "0" * 64}
+    other = replace(package, directory=copy, manifest=package.manifest | {"model": model})
+    with pytest.raises(ExportError, match=r"its weights are not those that manifest.json names"):
+        other.params()

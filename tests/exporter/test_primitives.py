@@ -100,7 +100,7 @@ CASES = {
     np.reshape: [
         lambda x, y, i, b: x.reshape(x.shape[0], 12),
         lambda x, y, i, b: np.reshape(x, (x.shape[0], 2, 2, -1)),
-        lambda x, y, i, b: x.reshape((2, x.shape[0], 6)),
+        lambda x, y, i, b: x.swapaxes(0, 1).reshape(3, x.shape[0] * 4),
         lambda x, y, i, b: x.reshape(x.shape[0] * 3, 4),
     ],
     np.ravel: [lambda x, y, i, b, w: x[:, 0] + w.ravel()[:4], lambda x, y, i, b: np.ravel(x)],
