@@ -1,6 +1,8 @@
 """The command `runner`: click, and nothing but click."""
 
+import contextlib
 import errno
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -43,7 +45,14 @@ class Commands(click.Group):
             if e.errno == errno.EPIPE:
                 raise  # the reader of our stdout has had enough: click ends quietly
             click.echo(f"Error: {printable(str(e))}", err=True)
+            abandon_stdout()
             ctx.exit(ExitCode.FAILED)
+
+
+def abandon_stdout() -> None:
+    """Drop what is buffered for a stdout that failed: at exit it would fail again."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class BatchSize(click.ParamType[int | None]):

@@ -25,6 +25,9 @@ from .storage import (
     staged,
 )
 
+ROW_GROUP_ROWS = 1 << 16
+ROW_GROUP_BYTES = 1 << 26  # in memory until a row group is written
+
 
 class Writer(Protocol):
     """Takes chunks in input order, then the job's provenance."""
@@ -132,19 +135,28 @@ class ParquetWriter:
         self._writer = writer
         self._schema = schema
         self._manifest = manifest
+        self._pending: list[pa.RecordBatch] = []  # of the next row group
 
     def write(self, chunk: Chunk, results: list[Result]) -> None:
         theirs = chunk.record_batch()
         ours = pa.RecordBatch.from_pylist(
             [output_row(result) for result in results], schema=OUTPUT_SCHEMA
         )
-        self._writer.write_batch(
-            pa.record_batch([*theirs.columns, *ours.columns], schema=self._schema)
-        )
+        self._pending.append(pa.record_batch([*theirs.columns, *ours.columns], schema=self._schema))
+        rows = sum(batch.num_rows for batch in self._pending)
+        n_bytes = sum(batch.nbytes for batch in self._pending)
+        if rows >= ROW_GROUP_ROWS or n_bytes >= ROW_GROUP_BYTES:
+            self._write_row_group()
 
     def finish(self, provenance: dict[str, Any]) -> None:
+        self._write_row_group()
         self._writer.add_key_value_metadata({FOOTER_KEY: json.dumps(provenance)})
         write_manifest(self._manifest, provenance)
+
+    def _write_row_group(self) -> None:
+        if self._pending:
+            self._writer.write_table(pa.Table.from_batches(self._pending, self._schema))
+            self._pending = []
 
 
 def read_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:

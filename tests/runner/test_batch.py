@@ -222,7 +222,18 @@ def test_more_rows_than_a_chunk_keep_their_order(tmp_path):
     report = job(source, tmp_path / "out.parquet", max_new_tokens=0)
     assert [row["n"] for row in read(tmp_path / "out.parquet")] == list(range(2500))
     assert report.rows == 2500
-    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
+    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 1
+
+
+def test_row_groups_are_written_as_they_fill(tmp_path, monkeypatch):
+    monkeypatch.setattr("runner.writer.ROW_GROUP_ROWS", 2000)
+    rows = [{"n": n, "prompt": "one"} for n in range(5000)]
+    source = write_jsonl(tmp_path / "in.jsonl", rows)
+    job(source, tmp_path / "out.parquet", max_new_tokens=0)
+    with pq.ParquetFile(tmp_path / "out.parquet") as file:
+        sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+    assert sizes == [2048, 2048, 904]
+    assert [row["n"] for row in read(tmp_path / "out.parquet")] == list(range(5000))
 
 
 @pytest.mark.parametrize("output", ["out.jsonl", "out.parquet"])
