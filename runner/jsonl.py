@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from .errors import InputError
-from .messages import is_unicode, shown
+from .messages import cut, is_unicode, shown
 from .storage import open_lines
 
 MAX_NEW_TOKENS = "max_new_tokens"  # the column that overrides the setting per row
@@ -60,7 +60,7 @@ def scan_jsonl(
     widened = False  # a column's type, by later rows
     with open_lines(path) as stream:
         lines = islice((line for line in map(bytes.strip, stream) if line), limit)
-        for some in chunked(lines, SCAN_ROWS, size=len):
+        for some in chunked(lines, SCAN_ROWS, n_bytes=len):
             objects = [found for found in map(parse_line, some) if isinstance(found, dict)]
             columns = dict.fromkeys(key for found in objects for key in found)
             scan.columns |= columns
@@ -88,21 +88,26 @@ def _prove(path: Path, name: str, limit: int | None, prompt_column: str, schema:
     """See that the first rows still fit a schema that later ones widened."""
     with open_lines(path) as stream:
         lines = islice((line for line in map(bytes.strip, stream) if line), limit)
-        for some in chunked(lines, SCAN_ROWS, size=len):
+        for some in chunked(lines, SCAN_ROWS, n_bytes=len):
             objects = [found for found in map(parse_line, some) if isinstance(found, dict)]
             table_of(objects, schema, prompt_column, name)
 
 
-def chunked(items: Iterable[T], most: int, size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Items in lists of at most `most`, and of `CHUNK_BYTES` or one item more."""
+def chunked(
+    items: Iterable[T],
+    most_rows: int,
+    n_bytes: Callable[[T], int],
+    n_rows: Callable[[T], int] = lambda _: 1,
+) -> Iterator[list[T]]:
+    """Items in lists that end as soon as they hold `most_rows` or `CHUNK_BYTES`."""
     chunk: list[T] = []
-    n_bytes = 0
+    rows = size = 0
     for item in items:
         chunk.append(item)
-        n_bytes += size(item)
-        if len(chunk) == most or n_bytes >= CHUNK_BYTES:
+        rows, size = rows + n_rows(item), size + n_bytes(item)
+        if rows >= most_rows or size >= CHUNK_BYTES:
             yield chunk
-            chunk, n_bytes = [], 0
+            chunk, rows, size = [], 0, 0
     if chunk:
         yield chunk
 
@@ -182,7 +187,7 @@ def _array(values: list[Any], kind: pa.DataType | None, column: str, name: str) 
 
 def _no_type(name: str, found: str) -> InputError:
     return InputError(
-        f"{name}: {found}; expected one type per column, as Parquet needs. "
+        f"{name}: {cut(found)}; expected one type per column, as Parquet needs. "
         "Write .jsonl, which keeps the rows as they are, or mend the column."
     )
 

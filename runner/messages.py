@@ -6,6 +6,7 @@ from typing import Any
 
 SHOWN_CHARACTERS = 40
 SHOWN_NAMES = 20
+SAID_CHARACTERS = 240
 
 
 def shown(value: Any) -> str:
@@ -23,6 +24,11 @@ def shown_names(names: Iterable[str]) -> str:
         for name in islice(names, SHOWN_NAMES + 1)
     ]
     return ", ".join([*some[:SHOWN_NAMES], *(["..."] if len(some) > SHOWN_NAMES else [])])
+
+
+def cut(text: str) -> str:
+    """What another library says, which may hold a value in full."""
+    return text if len(text) <= SAID_CHARACTERS else f"{text[:SAID_CHARACTERS]}..."
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from .errors import InputError
 from .jsonl import MAX_NEW_TOKENS, JsonlScan, chunked, parse_line, scan_jsonl, table_of
-from .messages import shown, shown_names
+from .messages import cut, shown, shown_names
 from .records import Reject, Request
 from .storage import Format, format_of, open_lines
 
@@ -27,7 +27,7 @@ class Chunk(Protocol):
 
     rows: list[Row]
 
-    def record_batch(self) -> pa.RecordBatch:
+    def record_batches(self) -> list[pa.RecordBatch]:
         """The input's columns, under the source's schema."""
 
     def json_lines(self) -> list[bytes | None]:
@@ -149,12 +149,13 @@ class ParquetSource:
                     file.iter_batches(CHUNK_ROWS, row_groups=[group])
                     for group in range(file.num_row_groups)
                 )
-                for batch in chain.from_iterable(groups):
-                    kept = batch.slice(0, self.n_rows - row)
-                    if not kept.num_rows:
-                        return
-                    yield ParquetChunk(kept, self._rows(kept, row))
-                    row += kept.num_rows
+                batches = _first_rows(chain.from_iterable(groups), self.n_rows)
+                for some in chunked(
+                    batches, CHUNK_ROWS, n_bytes=lambda b: b.nbytes, n_rows=lambda b: b.num_rows
+                ):
+                    rows = self._rows(some, row)
+                    yield ParquetChunk(some, rows)
+                    row += len(rows)
         except pa.ArrowNotImplementedError as e:
             raise InputError(
                 f"{self.name}: row {row} and after: a type that cannot be read ({_first_line(e)}). "
@@ -166,32 +167,45 @@ class ParquetSource:
                 "complete file. Copy it again from its source."
             ) from None
 
-    def _rows(self, batch: pa.RecordBatch, first: int) -> list[Row]:
-        prompts = json_values(batch.column(self.prompt_column), self.prompt_column)
-        limits: list[Any] = [None] * batch.num_rows
-        if MAX_NEW_TOKENS in self.schema.names:
-            limits = batch.column(MAX_NEW_TOKENS).to_pylist()
+    def _rows(self, batches: list[pa.RecordBatch], first: int) -> list[Row]:
+        found: list[tuple[Any, Any]] = []  # prompt and limit of each row
+        for batch in batches:
+            prompts = json_values(batch.column(self.prompt_column), self.prompt_column)
+            limits: list[Any] = [None] * batch.num_rows
+            if MAX_NEW_TOKENS in self.schema.names:
+                limits = batch.column(MAX_NEW_TOKENS).to_pylist()
+            found += zip(prompts, limits, strict=True)
         return [
             make_row(row, f"{self.name}: row {row}", self.prompt_column, prompt, limit)
-            for row, (prompt, limit) in enumerate(zip(prompts, limits, strict=True), first)
+            for row, (prompt, limit) in enumerate(found, first)
         ]
+
+
+def _first_rows(batches: Iterable[pa.RecordBatch], n_rows: int) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        kept = batch.slice(0, n_rows)
+        if not kept.num_rows:
+            return
+        yield kept
+        n_rows -= kept.num_rows
 
 
 @dataclass
 class ParquetChunk:
-    batch: pa.RecordBatch
+    batches: list[pa.RecordBatch]
     rows: list[Row]
 
-    def record_batch(self) -> pa.RecordBatch:
-        return self.batch
+    def record_batches(self) -> list[pa.RecordBatch]:
+        return self.batches
 
     def json_lines(self) -> list[bytes | None]:
-        names = self.batch.schema.names
-        columns = [json_values(self.batch.column(name), name) for name in names]
-        return [
-            _json_line(dict(zip(names, values, strict=True)))
-            for values in zip(*columns, strict=True)
-        ]
+        lines: list[bytes | None] = []
+        for batch in self.batches:
+            names = batch.schema.names
+            columns = [json_values(batch.column(name), name) for name in names]
+            rows = (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+            lines += map(_json_line, rows)
+        return lines
 
 
 def _json_line(row: dict[str, Any]) -> bytes:
@@ -283,7 +297,7 @@ def _is_ids(kind: pa.DataType) -> bool:
 
 
 def _first_line(e: Exception) -> str:
-    return str(e).split("\n", maxsplit=1)[0].rstrip(".")
+    return cut(str(e).split("\n", maxsplit=1)[0].rstrip("."))
 
 
 # JSONL.
@@ -315,7 +329,7 @@ class JsonlSource:
         with open_lines(self.path) as stream:
             lines = ((number, line.strip()) for number, line in enumerate(stream, 1))
             filled = islice(((n, line) for n, line in lines if line), self.n_rows)
-            for some in chunked(filled, CHUNK_ROWS, size=lambda item: len(item[1])):
+            for some in chunked(filled, CHUNK_ROWS, n_bytes=lambda item: len(item[1])):
                 parsed = [parse_line(line) for _, line in some]
                 rows = [
                     self._row(row + i, number, found)
@@ -345,10 +359,10 @@ class JsonlChunk:
     parsed: list[dict[str, Any] | str]
     rows: list[Row]
 
-    def record_batch(self) -> pa.RecordBatch:
+    def record_batches(self) -> list[pa.RecordBatch]:
         objects = [found if isinstance(found, dict) else {} for found in self.parsed]
         source = self.source
-        return table_of(objects, source.schema, source.prompt_column, source.name)
+        return [table_of(objects, source.schema, source.prompt_column, source.name)]
 
     def json_lines(self) -> list[bytes | None]:
         return [

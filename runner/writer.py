@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -138,14 +139,17 @@ class ParquetWriter:
         self._pending: list[pa.RecordBatch] = []  # of the next row group
 
     def write(self, chunk: Chunk, results: list[Result]) -> None:
-        theirs = chunk.record_batch()
-        ours = pa.RecordBatch.from_pylist(
-            [output_row(result) for result in results], schema=OUTPUT_SCHEMA
-        )
-        self._pending.append(pa.record_batch([*theirs.columns, *ours.columns], schema=self._schema))
-        rows = sum(batch.num_rows for batch in self._pending)
+        rows = iter(results)
+        for theirs in chunk.record_batches():
+            ours = pa.RecordBatch.from_pylist(
+                [output_row(result) for result in islice(rows, theirs.num_rows)],
+                schema=OUTPUT_SCHEMA,
+            )
+            columns = [*theirs.columns, *ours.columns]
+            self._pending.append(pa.record_batch(columns, schema=self._schema))
+        n_rows = sum(batch.num_rows for batch in self._pending)
         n_bytes = sum(batch.nbytes for batch in self._pending)
-        if rows >= ROW_GROUP_ROWS or n_bytes >= ROW_GROUP_BYTES:
+        if n_rows >= ROW_GROUP_ROWS or n_bytes >= ROW_GROUP_BYTES:
             self._write_row_group()
 
     def finish(self, provenance: dict[str, Any]) -> None:

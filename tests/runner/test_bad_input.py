@@ -565,7 +565,7 @@ def test_limits_beyond_any_integer_are_bad_rows(tmp_path):
 def test_few_long_lines_are_taken_a_few_at_a_time():
     from runner import jsonl as module
 
-    sizes = [len(c) for c in module.chunked([b"x" * 2**20] * 100, 1024, size=len)]
+    sizes = [len(c) for c in module.chunked([b"x" * 2**20] * 100, 1024, n_bytes=len)]
     assert sizes == [16] * 6 + [4]
 
 
@@ -608,3 +608,10 @@ def test_a_manifest_that_is_none(tmp_path, text):
     result = runner("inspect", tmp_path / "out.jsonl", "--rows", 1)
     assert result.exit_code == 1
     assert "Error: " in result.stderr
+
+
+def test_a_value_that_spoils_a_column_is_not_shown_in_full(tmp_path):
+    source = jsonl(tmp_path, GOOD | {"x": 1}, GOOD | {"x": "y" * 5000})
+    result = batch(tmp_path, source, "out.parquet")
+    assert result.exit_code == 1
+    assert "y" * 300 not in result.stderr

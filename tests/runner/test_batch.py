@@ -236,6 +236,24 @@ def test_row_groups_are_written_as_they_fill(tmp_path, monkeypatch):
     assert [row["n"] for row in read(tmp_path / "out.parquet")] == list(range(5000))
 
 
+def test_tiny_row_groups_are_generated_together(tmp_path, monkeypatch):
+    from runner import jsonl
+
+    table = pa.table({"n": range(300), "prompt": ["one two"] * 300})
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=7)
+    sizes = []
+    original = jsonl.chunked
+    monkeypatch.setattr(
+        "runner.reader.chunked",
+        lambda *a, **k: (sizes.append(len(c)) or c for c in original(*a, **k)),
+    )
+    job(tmp_path / "in.parquet", tmp_path / "out.parquet", max_new_tokens=1, limit=290)
+    assert sizes == [42]  # row groups, all in one chunk
+    assert [row["n"] for row in read(tmp_path / "out.parquet")] == list(range(290))
+    job(tmp_path / "in.parquet", tmp_path / "out.jsonl", max_new_tokens=1)
+    assert [row["n"] for row in read(tmp_path / "out.jsonl")] == list(range(300))
+
+
 @pytest.mark.parametrize("output", ["out.jsonl", "out.parquet"])
 def test_no_rows_make_an_output_without_rows(tmp_path, output):
     (tmp_path / "in.jsonl").write_text("\n\n")
