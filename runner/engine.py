@@ -11,6 +11,7 @@ import onnxruntime
 
 from exporter import Weights, to_onnx, trace_next_logits
 from reference import Model
+from reference.tree import leaves
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
@@ -120,8 +121,7 @@ class WindowEngine:
 
     def _session(self, window: int) -> onnxruntime.InferenceSession:
         if window not in self._sessions:
-            weights_bytes = self._model.params["wte"].nbytes * len(self._model.params["blocks"])
-            if weights_bytes > KEPT_SESSIONS_BYTES:
+            if sum(array.nbytes for _, array in leaves(self._model.params)) > KEPT_SESSIONS_BYTES:
                 self._sessions.clear()
             proto, weights = self._graph(window)
             self._graph_sha256[str(window)] = hashlib.sha256(proto).hexdigest()
