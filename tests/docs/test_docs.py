@@ -77,7 +77,8 @@ def test_console_blocks(document, tmp_path):
     shutil.copyfile(ROOT / "pyproject.toml", venv / ".installed")
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     # `make test` runs this: the inner make must not take itself for a part of it.
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    foreign = ("MAKE", "MFLAGS", "VENV", "PYTHON", "DEMO_OUTPUT")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     for block in blocks(document, "console"):
         for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
             done = subprocess.run(
