@@ -155,10 +155,8 @@ def check_file(path: Path) -> None:
 
 
 def _check(proto: onnx.ModelProto, name: str) -> None:
-    external = any(t.data_location == TensorProto.EXTERNAL for t in proto.graph.initializer)
     try:
-        if not external:  # with external data only the file can be checked
-            onnx.checker.check_model(proto, full_check=True)
+        onnx.checker.check_model(_without_external(proto), full_check=True)
         onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         raise ExportError(
@@ -166,6 +164,21 @@ def _check(proto: onnx.ModelProto, name: str) -> None:
             "An operator may lack these element types: cast with .astype first. If not, a row in "
             "exporter/primitives or exporter/targets is wrong."
         ) from e
+
+
+def _without_external(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The same model with inputs for weights that lie outside: the check would look for a file."""
+    outside = [t for t in proto.graph.initializer if t.data_location == TensorProto.EXTERNAL]
+    if not outside:
+        return proto
+    twin = onnx.ModelProto()
+    twin.CopyFrom(proto)
+    for tensor in outside:
+        twin.graph.initializer.remove(tensor)
+        twin.graph.input.append(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
+    return twin
 
 
 def _tensor(name: str, array: npt.NDArray[Any], weights: Weights | None) -> TensorProto:

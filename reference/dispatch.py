@@ -7,7 +7,7 @@ class defines `__composite__`, that method is asked instead of the body.
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import ParamSpec, TypeVar, cast
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,6 +42,3 @@ def composite(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return dispatching
-
-
-Composite = Callable[..., Any]

@@ -13,7 +13,7 @@ from .generate import RunningSequence
 
 # Largest allowed difference, in standard deviations of the reference's logits. Measured on
 # 124M shapes: onnxruntime and NumPy, both in float32, differ by 2.5e-5 of it with random
-# weights and by 4.3e-4 with outliers like those of trained ones.
+# weights and by 4.2e-4 with outliers like those of trained ones.
 TOLERANCE = 2e-3
 
 NAMED_ROWS = 10  # offending rows that a report names

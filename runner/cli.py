@@ -55,30 +55,18 @@ def abandon_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class BatchSize(click.ParamType[int | None]):
-    """A number of rows, or `auto`."""
+class NumberOr(click.ParamType[int | None]):
+    """A number from `least`, or a word that stands for None."""
 
-    name = "N|auto"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        if value in (None, "auto"):
-            return None
-        return click.IntRange(min=1).convert(value, param, ctx)
-
-
-class Rows(BatchSize):
-    """A number of rows, or `all`."""
-
-    name = "N|all"
+    def __init__(self, word: str, least: int) -> None:
+        self.name = f"N|{word}"
+        self._word = word
+        self._number = click.IntRange(min=least)
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
-        if value in (None, "all"):
-            return None
-        return click.IntRange(min=0).convert(value, param, ctx)
+        return None if value == self._word else self._number.convert(value, param, ctx)
 
 
 class StopText(click.ParamType[str]):
@@ -90,16 +78,27 @@ class StopText(click.ParamType[str]):
         return [rv]
 
 
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    default=available_threads,
+    show_default="all cores",
+    help="Threads of one model call.",
+)
+dtype_option = click.option(
+    "--dtype",
+    type=click.Choice(["float32"]),
+    default="float32",
+    show_default=True,
+    expose_value=False,  # there is no other yet
+    help="Number format of the model.",
+)
+
+
 def generation_options(command: F) -> F:
     """What `batch` and `generate` have in common."""
     for option in (
-        click.option(
-            "--threads",
-            type=click.IntRange(min=1),
-            default=available_threads,
-            show_default="all cores",
-            help="Threads of one model call.",
-        ),
+        threads_option,
         click.option(
             "--truncate-prompt",
             type=click.Choice(["left"]),
@@ -165,18 +164,12 @@ def cli() -> None:
 )
 @click.option(
     "--batch-size",
-    type=BatchSize(),
+    type=NumberOr("auto", 1),
     default="auto",
     show_default=True,
     help="Prompts that run together. Answers do not depend on it.",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32"]),
-    default="float32",
-    show_default=True,
-    help="Number format of the model.",
-)
+@dtype_option
 @click.option(
     "--limit", type=click.IntRange(min=1), help="Rows to take from the start.  [default: all]"
 )
@@ -189,14 +182,14 @@ def cli() -> None:
 )
 @click.option(
     "--check-rows",
-    type=Rows(),
+    type=NumberOr("all", 0),
     default=8,
     show_default=True,
     help="Rows whose logits are compared with the reference; 0 is none.",
 )
 @click.option("--seed", default=0, show_default=True, help="Chooses the rows that are checked.")
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
-def batch(source: str, model: str | None, dtype: str, **options: Any) -> None:  # noqa: ARG001
+def batch(source: str, model: str | None, **options: Any) -> None:
     """Complete every prompt of INPUT and write all its rows to OUTPUT.
 
     Files end in .parquet, .jsonl, .jsonl.gz or .jsonl.zst; - is JSONL on stdin or stdout.
@@ -241,13 +234,7 @@ def models(name: str | None) -> None:
     type=click.IntRange(min=1),
     help="Tokens in a row of the graphs.  [default: the model's n_ctx]",
 )
-@click.option(
-    "--dtype",
-    type=click.Choice(["float32"]),
-    default="float32",
-    show_default=True,
-    help="Number format of the weights.",
-)
+@dtype_option
 @click.option(
     "--target",
     type=click.Choice(list(TARGETS)),
@@ -255,7 +242,7 @@ def models(name: str | None) -> None:
     show_default=True,
     help="Which operators to use.",
 )
-def export(model: str, directory: Path, dtype: str, **options: Any) -> None:  # noqa: ARG001
+def export(model: str, directory: Path, **options: Any) -> None:
     """Write MODEL to the new folder DIRECTORY as ONNX graphs, checked against the reference."""
     package = export_package(load_model(model), directory, verify=parity_record, **options)
     click.echo(inspect_path(package.directory))
@@ -263,13 +250,7 @@ def export(model: str, directory: Path, dtype: str, **options: Any) -> None:  # 
 
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    default=available_threads,
-    show_default="all cores",
-    help="Threads of one model call.",
-)
+@threads_option
 def check(directory: Path, threads: int) -> None:
     """Compare the graphs of an exported DIRECTORY with the NumPy reference."""
     reports = check_directory(directory, threads)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,10 @@ class Cache(Protocol):
         """Go on with these slots only, in this order."""
 
 
-class Engine(Protocol):
+C = TypeVar("C", bound=Cache)
+
+
+class Engine(Protocol[C]):
     """Runs a model over a batch of sequences; each answer depends on its own sequence only."""
 
     def describe(self) -> dict[str, Any]:
@@ -36,7 +39,7 @@ class Engine(Protocol):
     def auto_batch_size(self, group: int) -> int:
         """A good number of sequences to run together."""
 
-    def prefill(self, prompts: Sequence[Sequence[int]], n_tokens: int) -> tuple[Any, FloatArray]:
+    def prefill(self, prompts: Sequence[Sequence[int]], n_tokens: int) -> tuple[C, FloatArray]:
         """Take in prompts, each at least one token, none to grow past `n_tokens`.
 
         Returns
@@ -47,7 +50,7 @@ class Engine(Protocol):
             For the token that follows each prompt.
         """
 
-    def decode(self, cache: Any, tokens: IntArray) -> FloatArray:
+    def decode(self, cache: C, tokens: IntArray) -> FloatArray:
         """Append a token to each slot.
 
         Parameters

@@ -6,7 +6,7 @@ import numpy as np
 
 from reference import Tokenizer, TokenizerError
 
-from .engine import Engine, FloatArray, IntArray
+from .engine import C, Engine, FloatArray, IntArray
 from .records import Completion, FinishReason, Prompt, Reject, Result
 
 
@@ -95,7 +95,7 @@ class RunningSequence:
 
 
 def generate(
-    engine: Engine,
+    engine: Engine[C],
     sequences: Sequence[RunningSequence],
     on_step: Callable[[Sequence[RunningSequence]], None] | None = None,
 ) -> None:

@@ -27,7 +27,7 @@ def provenance(
     settings: RunSettings,
     report: RunReport,
     model: Model,
-    engine: Engine,
+    engine: Engine[Any],
     source: str,
     started: dt.datetime,
 ) -> dict[str, Any]:

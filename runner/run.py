@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from reference import Model, load_model
 
@@ -109,7 +110,7 @@ class Job:
 
     settings: RunSettings
     model: Model
-    engine: Engine
+    engine: Engine[Any]
     checker: Checker
     clock: Clock
     report: RunReport

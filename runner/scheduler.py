@@ -2,13 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from .engine import Engine
 from .generate import RunningSequence
 
 
 def batches(
-    engine: Engine, sequences: Sequence[RunningSequence], batch_size: int | None
+    engine: Engine[Any], sequences: Sequence[RunningSequence], batch_size: int | None
 ) -> Iterator[list[RunningSequence]]:
     """Cut sequences into batches of one group each, in input order within a group.
 

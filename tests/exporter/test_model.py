@@ -79,6 +79,12 @@ def test_shapes_are_checked_even_where_weights_lie_outside(graph):
         to_onnx(graph, Weights.lay_out("w", graph.weights))
 
 
+def test_operators_are_checked_even_where_weights_lie_outside(graph):
+    graph.nodes.append(Node("NoSuchOperator", ("x",), ("z",), {}))
+    with pytest.raises(ExportError, match="NoSuchOperator"):
+        to_onnx(graph, Weights.lay_out("w", graph.weights))
+
+
 def test_a_damaged_model_file_is_named(tmp_path, graph):
     save(graph, tmp_path / "m.onnx", limit=1000)
     (tmp_path / "m.onnx_data").unlink()
