@@ -1,11 +1,13 @@
 """Any NumPy function of supported operations -> an ONNX graph; a model -> a package."""
 
+from .cached import TracedModel, traced_onnx
 from .errors import ExportError, TraceError
 from .gpt2 import trace_forward, trace_next_logits
 from .graph import Graph
 from .model import Weights, check_file, save, to_onnx
-from .package import Package, export, open_package
+from .package import Package, open_package
 from .tracer import Input, trace
+from .write import export
 
 __all__ = [
     "ExportError",
@@ -13,6 +15,7 @@ __all__ = [
     "Input",
     "Package",
     "TraceError",
+    "TracedModel",
     "Weights",
     "check_file",
     "export",
@@ -22,4 +25,5 @@ __all__ = [
     "trace",
     "trace_forward",
     "trace_next_logits",
+    "traced_onnx",
 ]

@@ -67,4 +67,5 @@ def trace_next_logits(
 
 def _weights(params: dict[str, Any], hparams: HParams) -> tuple[Any, ...]:
     """The model's arguments after its inputs, in order."""
-    return params["wte"], params["wpe"], params["blocks"], params["ln_f"], hparams["n_head"]
+    tied = params["wte"], params["wpe"], params["blocks"], params["ln_f"], hparams["n_head"]
+    return (*tied, params["lm_head"]) if "lm_head" in params else tied

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -11,46 +11,78 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from reference import __version__
+from reference.checkpoint.stored import Stored
 
 from .errors import ExportError
 from .graph import MICROSOFT_DOMAIN, Graph, Value
 
 PROTOBUF_LIMIT = 2**31 - 1  # bytes in one message, and so in a model file with its weights
 INLINE_BYTES = 1024  # smaller tensors stay inside: onnxruntime needs shape constants there
+COPIED_BYTES = 1 << 24  # at a time
 ALIGNMENT = 4096  # of a tensor in the weights file, so that it can be mapped
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Where each weight lies in a file beside the model.
+    """Where each weight lies in files beside the model.
 
     Attributes
     ----------
-    file : str
-        The file's name, relative to the model's folder.
-    offsets : dict of str to int
-        Byte at which each weight begins.
+    places : dict of str to (str, int)
+        By name: a file, relative to the model's folder, and the byte at which the weight begins.
     """
 
-    file: str
-    offsets: dict[str, int]
+    places: dict[str, tuple[str, int]]
 
     @classmethod
     def lay_out(cls, file: str, weights: Mapping[str, npt.NDArray[Any]]) -> "Weights":
-        """A place for every weight that is too large to stay inside the model."""
-        offsets, end = {}, 0
+        """A place in a new file for every weight that is too large to stay inside the model."""
+        places, end = {}, 0
         for name, array in weights.items():
             if array.nbytes >= INLINE_BYTES:
-                offsets[name] = end + -end % ALIGNMENT
-                end = offsets[name] + array.nbytes
-        return cls(file, offsets)
+                start = end + -end % ALIGNMENT
+                places[name] = file, start
+                end = start + array.nbytes
+        return cls(places)
 
-    def write(self, directory: Path, weights: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Write the weights file, one tensor after the other."""
-        with (directory / self.file).open("wb") as stream:
-            for name, offset in self.offsets.items():
-                stream.write(b"\0" * (offset - stream.tell()))
-                stream.write(np.ascontiguousarray(weights[name]).data)
+    @classmethod
+    def where_stored(cls, stored: Mapping[str, Stored]) -> "Weights":
+        """The places in a model's own files, which lie in the ONNX model's folder.
+
+        Raises
+        ------
+        ExportError
+            Naming a weight that a graph cannot use where it is.
+        """
+        for name, tensor in stored.items():
+            if not tensor.is_float32 or tensor.path.is_symlink():
+                link = ", behind a link" if tensor.path.is_symlink() else ""
+                raise ExportError(
+                    f"{tensor.path}: weight {name} is {tensor.dtype} at byte {tensor.offset:,}"
+                    f"{link}; a graph beside it needs aligned F32 in a plain file. "
+                    "Export to another folder."
+                )
+        large = {name: t for name, t in stored.items() if t.n_bytes >= INLINE_BYTES}
+        return cls({name: (t.path.name, t.offset) for name, t in large.items()})
+
+    def write(
+        self,
+        directory: Path,
+        weights: Mapping[str, npt.NDArray[Any]],
+        stored: Mapping[str, Stored],
+    ) -> None:
+        """Write the weights files, one tensor after the other, from `stored` where it is there.
+
+        Reading those files instead of their mapping keeps the weights out of this process.
+        """
+        for file in dict.fromkeys(file for file, _ in self.places.values()):
+            with (directory / file).open("wb") as stream:
+                for name in (n for n, (in_file, _) in self.places.items() if in_file == file):
+                    stream.write(b"\0" * (self.places[name][1] - stream.tell()))
+                    if name in stored and stored[name].is_float32:
+                        _copy(stored[name], weights[name].nbytes, stream)
+                    else:
+                        stream.write(np.ascontiguousarray(weights[name]).data)
 
 
 def to_onnx(graph: Graph, weights: Weights | None = None) -> onnx.ModelProto:
@@ -135,7 +167,7 @@ def save(graph: Graph, path: Path | str, *, limit: int = PROTOBUF_LIMIT // 2) ->
         path.write_bytes(to_onnx(graph).SerializeToString(deterministic=True))
         return
     weights = Weights.lay_out(f"{path.name}_data", graph.weights)
-    weights.write(path.parent, graph.weights)
+    weights.write(path.parent, graph.weights, {})
     path.write_bytes(to_onnx(graph, weights).SerializeToString(deterministic=True))
     check_file(path)
 
@@ -152,6 +184,15 @@ def check_file(path: Path) -> None:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         raise ExportError(f"{path}: {e}; expected a valid model. Export it again.") from None
+
+
+def _copy(tensor: Stored, n_bytes: int, stream: BinaryIO) -> None:
+    """The first `n_bytes` of a tensor, from its file."""
+    with tensor.path.open("rb") as source:
+        source.seek(tensor.offset)
+        while n_bytes and (chunk := source.read(min(n_bytes, COPIED_BYTES))):
+            stream.write(chunk)
+            n_bytes -= len(chunk)
 
 
 def _check(proto: onnx.ModelProto, name: str) -> None:
@@ -182,7 +223,7 @@ def _without_external(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _tensor(name: str, array: npt.NDArray[Any], weights: Weights | None) -> TensorProto:
-    if weights is None or name not in weights.offsets:
+    if weights is None or name not in weights.places:
         return numpy_helper.from_array(np.ascontiguousarray(array), name)
     tensor = TensorProto(
         name=name,
@@ -190,7 +231,8 @@ def _tensor(name: str, array: npt.NDArray[Any], weights: Weights | None) -> Tens
         data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
         data_location=TensorProto.EXTERNAL,
     )
-    where = {"location": weights.file, "offset": weights.offsets[name], "length": array.nbytes}
+    file, offset = weights.places[name]
+    where = {"location": file, "offset": offset, "length": array.nbytes}
     for key, value in where.items():
         tensor.external_data.add(key=key, value=str(value))
     return tensor

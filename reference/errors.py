@@ -13,6 +13,10 @@ class ModelError(PicobatchError):
     """A model's files are missing, foreign or damaged."""
 
 
+class DownloadError(PicobatchError):
+    """A published model cannot be fetched, or what was fetched is not it."""
+
+
 class TokenizerError(PicobatchError):
     """A text, an id or a vocabulary that a tokenizer cannot take."""
 

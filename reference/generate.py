@@ -8,7 +8,9 @@ from tqdm import tqdm
 from .gpt2 import Params, gpt2
 
 
-def greedy(ids: Sequence[int], params: Params, n_head: int) -> Iterator[int]:
+def greedy(
+    ids: Sequence[int], params: Params, n_head: int, n_tokens: int | None = None
+) -> Iterator[int]:
     """Yield the most likely next token, append it, and go on until n_ctx is full.
 
     Parameters
@@ -19,6 +21,8 @@ def greedy(ids: Sequence[int], params: Params, n_head: int) -> Iterator[int]:
         As in `gpt2`.
     n_head : int
         Attention heads.
+    n_tokens : int, optional
+        Ids below it can be chosen; by default all of the model's.
 
     Yields
     ------
@@ -29,7 +33,7 @@ def greedy(ids: Sequence[int], params: Params, n_head: int) -> Iterator[int]:
     ids = list(ids)
     while len(ids) < n_ctx:
         logits = gpt2(np.array(ids, dtype=np.int64), **params, n_head=n_head)
-        ids.append(int(np.argmax(logits[-1])))
+        ids.append(int(np.argmax(logits[-1, :n_tokens])))
         yield ids[-1]
 
 

@@ -110,8 +110,18 @@ def transformer(inputs: Array, wte: Array, wpe: Array, blocks: list[Params], n_h
     return x
 
 
+def unembed(x: Array, w: Array) -> Array:  # [..., n_embd], [n_vocab, n_embd] -> [..., n_vocab]
+    return x @ np.swapaxes(w, -1, -2)
+
+
 def gpt2(
-    inputs: Array, wte: Array, wpe: Array, blocks: list[Params], ln_f: Params, n_head: int
+    inputs: Array,
+    wte: Array,
+    wpe: Array,
+    blocks: list[Params],
+    ln_f: Params,
+    n_head: int,
+    lm_head: Array | None = None,
 ) -> Array:  # [..., n_seq] -> [..., n_seq, n_vocab]
     """Logits for every position: row i predicts token i + 1.
 
@@ -127,6 +137,8 @@ def gpt2(
         The transformer's blocks and the final LayerNorm.
     n_head : int
         Attention heads; divides n_embd.
+    lm_head : float32 [n_vocab, n_embd], optional
+        The output projection of a model whose `wte` is not that too.
 
     Returns
     -------
@@ -142,7 +154,7 @@ def gpt2(
     Radford et al. 2019; the tree and the names are those of OpenAI's checkpoints.
     """
     x = transformer(inputs, wte, wpe, blocks, n_head)
-    return layer_norm(x, **ln_f) @ np.swapaxes(wte, -1, -2)
+    return unembed(layer_norm(x, **ln_f), wte if lm_head is None else lm_head)
 
 
 def next_logits(
@@ -153,6 +165,7 @@ def next_logits(
     blocks: list[Params],
     ln_f: Params,
     n_head: int,
+    lm_head: Array | None = None,
 ) -> Array:  # [..., n_seq], [...] -> [..., n_vocab]
     """Logits for the token that follows position `last` of each sequence.
 
@@ -165,7 +178,7 @@ def next_logits(
         Token ids, padded on the right with any valid id.
     last : int64 [...]
         Position of the last real token, 0 <= last < n_seq.
-    wte, wpe, blocks, ln_f, n_head
+    wte, wpe, blocks, ln_f, n_head, lm_head
         As in `gpt2`.
 
     Returns
@@ -174,11 +187,14 @@ def next_logits(
     """
     x = transformer(inputs, wte, wpe, blocks, n_head)
     x = np.take_along_axis(x, last[..., None, None], axis=-2)[..., 0, :]  # [..., n_embd]
-    return layer_norm(x, **ln_f) @ np.swapaxes(wte, -1, -2)
+    return unembed(layer_norm(x, **ln_f), wte if lm_head is None else lm_head)
 
 
-def param_shapes(hparams: HParams) -> Params:
-    """The parameter tree of a model of these sizes, with a shape at each leaf."""
+def param_shapes(hparams: HParams, *, tied: bool = True) -> Params:
+    """The parameter tree of a model of these sizes, with a shape at each leaf.
+
+    Where `wte` is not tied to the output projection, the tree ends with an `lm_head`.
+    """
     n_embd = hparams["n_embd"]
 
     def norm() -> Params:
@@ -195,18 +211,20 @@ def param_shapes(hparams: HParams) -> Params:
             "mlp": {"c_fc": dense(n_embd, 4 * n_embd), "c_proj": dense(4 * n_embd, n_embd)},
         }
 
+    embedding = (hparams["n_vocab"], n_embd)
     return {
-        "wte": (hparams["n_vocab"], n_embd),
+        "wte": embedding,
         "wpe": (hparams["n_ctx"], n_embd),
         "blocks": [block() for _ in range(hparams["n_layer"])],
         "ln_f": norm(),
+        **({} if tied else {"lm_head": embedding}),
     }
 
 
-def param_count(hparams: HParams) -> int:
-    """How many numbers a model of these sizes has; `wte` counts once.
+def param_count(hparams: HParams, *, tied: bool = True) -> int:
+    """How many numbers a model of these sizes has; a tied `wte` counts once.
 
     >>> param_count(HParams(n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_layer=12))
     124439808
     """
-    return sum(math.prod(shape) for _, shape in leaves(param_shapes(hparams)))
+    return sum(math.prod(shape) for _, shape in leaves(param_shapes(hparams, tied=tied)))

@@ -1,30 +1,23 @@
 """Names and directories of models, and `load_model`."""
 
-import functools
-import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+import platformdirs
 
-from .checkpoint import huggingface
+from .checkpoint import huggingface, openai
+from .checkpoint.weights import Checkpoint, read_weights
+from .download import download
 from .errors import ModelError
 from .gpt2 import HParams, Params
-from .tokenizer import Tokenizer, load_tokenizer
-from .tree import leaves
+from .published import FILES, PUBLISHED
+from .tokenizer import Tokenizer
+from .tokenizer_files import missing_tokenizer_files, read_tokenizer
 
 DEMO = "demo"
 DEMO_DIR = Path(__file__).parent / "demo"
-
-OPENAI_HPARAMS = {
-    name: HParams(n_vocab=50257, n_ctx=1024, n_embd=n_embd, n_head=n_head, n_layer=n_layer)
-    for name, n_embd, n_head, n_layer in [
-        ("124M", 768, 12, 12),
-        ("355M", 1024, 16, 24),
-        ("774M", 1280, 20, 36),
-        ("1558M", 1600, 25, 48),
-    ]
-}
+MODELS_DIR_VARIABLE = "PICOBATCH_MODELS_DIR"
 
 
 @dataclass(frozen=True)
@@ -39,109 +32,173 @@ class Model:
         Where its files lie.
     hparams : HParams
         Its sizes.
-    params : tree of float32
-        picoGPT's tree, whatever the files were: `wte`, `wpe`, `blocks`, `ln_f`.
     tokenizer : Tokenizer
         Its vocabulary.
+    checkpoint : Checkpoint
+        Its weights, and the files they lie in. These must stay as they are while it is used.
     """
 
     name: str
     directory: Path
     hparams: HParams
-    params: Params
     tokenizer: Tokenizer
+    checkpoint: Checkpoint
 
-    @functools.cached_property
+    @property
+    def params(self) -> Params:
+        """The tree of picoGPT, float32, whatever the files were.
+
+        `wte`, `wpe`, `blocks`, `ln_f`, and `lm_head` where the output projection is not `wte`.
+        Read-only where it is mapped from the files.
+        """
+        return self.checkpoint.params
+
+    @property
     def weights_sha256(self) -> str:
         """Hash of sizes, names, shapes and values, whatever file they came from."""
-        return weights_sha256(self.hparams, self.params)
+        return self.checkpoint.sha256
+
+    def check_files(self) -> None:
+        """Make sure that the weights' files are those that were loaded.
+
+        Raises
+        ------
+        ModelError
+            Where one was changed or removed meanwhile.
+        """
+        if not self.checkpoint.unchanged:
+            raise ModelError(
+                f"{self.directory}: the weights' files were changed after the model had been "
+                "loaded; expected them as they were. Run again."
+            )
 
 
-def weights_sha256(hparams: HParams, params: Params) -> str:
-    """Hash of a parameter tree and of what its shapes do not tell, the number of heads."""
-    digest = hashlib.sha256(f"n_head {hparams['n_head']}\n".encode())
-    for path, array in leaves(params):
-        digest.update(f"{path} {array.dtype.str} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def load_model(name_or_dir: str | Path) -> Model:
-    """Load the bundled demo model or any local model directory.
+def load_model(
+    name_or_dir: str | Path,
+    *,
+    models_dir: str | Path | None = None,
+    base_url: str | None = None,
+) -> Model:
+    """Load the bundled demo model, one that OpenAI published, or any local model directory.
 
     Parameters
     ----------
     name_or_dir : str or Path
-        `demo`, or a directory with Hugging Face's files (`config.json`,
-        `model.safetensors`, `vocab.json`, `merges.txt`).
+        `demo`; `124M`, `355M`, `774M` or `1558M`, which are downloaded on first use; or a
+        directory with OpenAI's files (`hparams.json`, `model.ckpt.*`, `encoder.json`,
+        `vocab.bpe`) or Hugging Face's (`config.json`, `model.safetensors`, `tokenizer.json` or
+        `vocab.json` and `merges.txt`).
+    models_dir : str or Path, optional
+        Folder of the downloaded models; by default `PICOBATCH_MODELS_DIR`, or a folder of the
+        user's.
+    base_url : str, optional
+        Where to download from, in place of OpenAI's bucket.
 
     Raises
     ------
     ModelError
-        Where there is no such model, files are missing, or weights have a wrong shape or
-        are not finite. The message names what was found and what to do.
+        Where there is no such model, files are missing, or weights are damaged, have a wrong
+        shape or are not finite. The message names what was found and what to do.
+    DownloadError
+        Where a published model is not here and cannot be had.
     TokenizerError
         Where the tokenizer's files are damaged or belong to another model.
     """
-    directory = find_model(name_or_dir)
-    hparams, params = huggingface.load(directory)
-    tokenizer = load_tokenizer(directory / "vocab.json", directory / "merges.txt")
+    directory = find_model(name_or_dir, models_dir)
+    if directory is None:
+        directory = fetch_model(str(name_or_dir), models_dir, base_url)
+    _check_complete(directory)
+    layout = (openai if _is_openai(directory) else huggingface).describe(directory)
+    hparams = layout.hparams
+    tokenizer = read_tokenizer(directory, layout.eos_id, hparams["n_vocab"])
     if tokenizer.max_id >= hparams["n_vocab"]:
         raise ModelError(
-            f"{directory}: vocab.json has an id {tokenizer.max_id}; expected ids below the "
-            f"{hparams['n_vocab']} of config.json. Take both files from the same model."
+            f"{directory}: the tokenizer has an id {tokenizer.max_id}; the model has "
+            f"{hparams['n_vocab']} embeddings, for ids below that. Take the tokenizer's files and "
+            "the weights from the same model."
         )
-    return Model(str(name_or_dir), directory, hparams, params, tokenizer)
+    checkpoint = read_weights(hparams, layout.stored, tied=layout.tied)
+    return Model(str(name_or_dir), directory, hparams, tokenizer, checkpoint)
 
 
-def find_model(name_or_dir: str | Path) -> Path:
-    """The directory of a model, sure to hold all of its files.
+def default_models_dir() -> Path:
+    """`PICOBATCH_MODELS_DIR`, or the platform's place for a user's data."""
+    chosen = os.environ.get(MODELS_DIR_VARIABLE)
+    if chosen:
+        return Path(chosen)
+    return platformdirs.user_data_path("picobatch", appauthor=False) / "models"
+
+
+def find_model(name_or_dir: str | Path, models_dir: str | Path | None = None) -> Path | None:
+    """The directory of a model, or None for a published one that is not here yet.
 
     Raises
     ------
     ModelError
-        Naming what is missing.
+        Where it is neither a name nor a directory.
     """
-    if str(name_or_dir) == DEMO:
+    name = str(name_or_dir)
+    if name == DEMO:
         return DEMO_DIR
+    if name in PUBLISHED:
+        downloaded = _place(name, models_dir)
+        if all((downloaded / file).is_file() for file in FILES):
+            return downloaded
+        return Path(name) if Path(name).is_dir() else None
     directory = Path(name_or_dir)
     if not directory.exists():
-        raise ModelError(f"{name_or_dir}: {_no_such_model(str(name_or_dir))}")
+        raise ModelError(
+            f"{name}: no such model; expected {DEMO}, {', '.join(PUBLISHED)} or a model "
+            "directory. `runner models` lists the names."
+        )
     if not directory.is_dir():
         raise ModelError(
             f"{directory}: is a file; expected a model directory. Pass the folder that holds "
-            f"{', '.join(huggingface.FILES)}."
-        )
-    missing = [file for file in huggingface.FILES if not (directory / file).is_file()]
-    if missing:
-        raise ModelError(
-            f"{directory}: no model: {', '.join(missing)} missing; expected Hugging Face's "
-            f"files, {', '.join(huggingface.FILES)}. {_remedy(directory)}"
+            "the model's files."
         )
     return directory
 
 
-def _no_such_model(name: str) -> str:
-    if name in OPENAI_HPARAMS:
-        return (
-            "no directory of that name here, and OpenAI's files are not downloaded by this "
-            "version; expected a model directory. Save the model in Hugging Face's format "
-            f"(the hub calls 124M `gpt2`) and pass --model DIR, or use --model {DEMO}."
+def fetch_model(
+    name: str, models_dir: str | Path | None = None, base_url: str | None = None
+) -> Path:
+    """Download what is missing of a published model; returns its directory.
+
+    Raises
+    ------
+    DownloadError
+        Naming the address, what came back and what to do.
+    """
+    directory = _place(name, models_dir)
+    download(name, directory, base_url)
+    return directory
+
+
+def _place(name: str, models_dir: str | Path | None) -> Path:
+    return Path(models_dir or default_models_dir()) / name
+
+
+def _is_openai(directory: Path) -> bool:
+    """Which layout a directory's files come closer to."""
+    return len(openai.missing(directory)) < len(huggingface.missing(directory))
+
+
+def _check_complete(directory: Path) -> None:
+    layout = openai if _is_openai(directory) else huggingface
+    if missing := [*layout.missing(directory), *missing_tokenizer_files(directory)]:
+        raise ModelError(
+            f"{directory}: no model: {', '.join(missing)} missing; expected OpenAI's files "
+            f"({', '.join(FILES)}) or Hugging Face's (config.json, model.safetensors, "
+            f"tokenizer.json or vocab.json and merges.txt). {_remedy(directory)}"
         )
-    return (
-        f"no such model; expected `{DEMO}` or a model directory. `runner models` lists the names."
-    )
 
 
 def _remedy(directory: Path) -> str:
-    """What to do about files that are there, in a form this version does not read."""
-    if (directory / "model.safetensors.index.json").is_file():
-        return "The weights are sharded: save them again as one model.safetensors."
-    if (directory / "pytorch_model.bin").is_file():
+    """What to do about weights that are there, in a form that is not read."""
+    pickles = [file for file in huggingface.PICKLES if (directory / file).is_file()]
+    if pickles:
         return (
-            "pytorch_model.bin is a pickle, which can run code, and is not read: convert it with "
-            "`GPT2LMHeadModel.from_pretrained(DIR).save_pretrained(DIR)` of transformers."
+            f"{pickles[0]} is a pickle, which can run code, and is not read. Convert it where "
+            f"transformers is installed: {huggingface.conversion(directory)}"
         )
-    if (directory / "model.ckpt.index").is_file():
-        return "These are OpenAI's TensorFlow files: convert them to Hugging Face's format."
     return "Check the path, or copy the missing files from the model's source."

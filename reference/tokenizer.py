@@ -1,11 +1,11 @@
 """Text to token ids and back: GPT-2's byte-level BPE, and the tutorial's whitespace split."""
 
-import functools
 import hashlib
 import heapq
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import Any
 
 import regex
 
@@ -17,8 +17,8 @@ END_OF_TEXT = "<|endoftext|>"
 # digits or signs with at most one space in front, then the white space that is left.
 WORD = regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
-CACHED_WORD_BYTES = 64  # longer words are merged each time, so the cache stays small
-CACHED_WORDS = 1 << 16
+CACHED_WORD_LETTERS = 64  # longer words are merged each time, so that the cache stays small
+CACHED_WORDS = 1 << 17
 
 
 def byte_letters() -> dict[str, int]:
@@ -34,6 +34,25 @@ def byte_letters() -> dict[str, int]:
     }
 
 
+@dataclass(frozen=True)
+class AddedToken:
+    """A text that is one token whatever the merges say.
+
+    Attributes
+    ----------
+    content : str
+        The text.
+    token_id : int
+        Its id.
+    special : bool
+        Whether it is read as a token only on request; others always are.
+    """
+
+    content: str
+    token_id: int
+    special: bool
+
+
 class Tokenizer:
     """Byte-level BPE.
 
@@ -43,34 +62,56 @@ class Tokenizer:
         Token, written in byte letters, to id; all 256 single bytes must be there.
     merges : sequence of (str, str)
         Pairs to join, the most frequent first, written in byte letters.
+    added : sequence of AddedToken
+        Tokens that a fine-tuned model has beside those. `<|endoftext|>` of the vocabulary is a
+        special one without being named here.
+    eos_id : int, optional
+        The token that ends a text; by default `<|endoftext|>`, where the vocabulary has it.
 
     Attributes
     ----------
     eos_id : int or None
-        Id of `<|endoftext|>`, where the vocabulary has it.
+        The token that ends a text.
 
     Raises
     ------
     TokenizerError
-        Where a byte or a merged token is missing from the vocabulary.
+        Where a byte or a merged token is missing from the vocabulary, or an id is taken twice.
 
     References
     ----------
     Sennrich et al. 2016 (BPE); Radford et al. 2019, section 2.2 (on bytes).
     """
 
-    def __init__(self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        vocab: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        added: Sequence[AddedToken] = (),
+        eos_id: int | None = None,
+    ) -> None:
         letters = byte_letters()
-        self.eos_id = vocab.get(END_OF_TEXT)
-        if len(set(vocab.values())) < len(vocab):
+        self.vocab = dict(vocab)
+        self.merges = list(merges)
+        self.added = {token.content: token for token in added}
+        if END_OF_TEXT in vocab:
+            end = AddedToken(END_OF_TEXT, vocab[END_OF_TEXT], special=True)
+            self.added.setdefault(END_OF_TEXT, end)
+        self._bytes = {
+            token_id: _spell(token, letters)
+            for token, token_id in vocab.items()
+            if token not in self.added
+        }
+        self._bytes |= {t.token_id: t.content.encode() for t in self.added.values()}
+        moved = [t for t in self.added.values() if vocab.get(t.content, t.token_id) != t.token_id]
+        if moved or len(self._bytes) < len(vocab.keys() | self.added.keys()):
             raise TokenizerError(
-                "vocabulary: two tokens have the same id; expected one each. "
+                "vocabulary: two tokens have the same id, or one has two; expected one each. "
                 "Take the vocabulary file that belongs to the model."
             )
-        self._bytes = {
-            token_id: END_OF_TEXT.encode() if token == END_OF_TEXT else _spell(token, letters)
-            for token, token_id in vocab.items()
-        }
+        if eos_id is None and END_OF_TEXT in self.added:
+            eos_id = self.added[END_OF_TEXT].token_id
+        self.eos_id = eos_id
         try:
             self._byte_ids = [vocab[letter] for letter in sorted(letters, key=letters.__getitem__)]
         except KeyError as e:
@@ -79,17 +120,20 @@ class Tokenizer:
                 f"vocabulary: no token for byte 0x{byte:02x}; expected all 256 single bytes. "
                 "Take the vocabulary file that belongs to the model."
             ) from None
-        # (left id, right id) -> (rank, id of both together)
-        self._merges: dict[tuple[int, int], tuple[int, int]] = {}
+        self._ranks: dict[tuple[int, int], int] = {}  # (left id, right id) -> place in the merges
+        self._joined: list[int] = []  # id of both together, by rank
         for rank, (left, right) in enumerate(merges):
             try:
-                self._merges[vocab[left], vocab[right]] = rank, vocab[left + right]
+                self._ranks[vocab[left], vocab[right]] = rank
+                self._joined.append(vocab[left + right])
             except KeyError as e:
                 raise TokenizerError(
                     f"merges: rule {rank + 1} ({left!r} {right!r}) needs {e.args[0]!r}, which the "
                     "vocabulary lacks. Take both files from the same model."
                 ) from None
-        self._cached_merge = functools.lru_cache(CACHED_WORDS)(self._merge)
+        self._words = WordCache(self._merge)
+        self._always = _pattern(t.content for t in self.added.values() if not t.special)
+        self._on_request = _pattern(self.added)
 
     def __len__(self) -> int:
         """How many ids the vocabulary has."""
@@ -106,8 +150,11 @@ class Tokenizer:
         digest = hashlib.sha256()
         for token_id, spelling in sorted(self._bytes.items()):
             digest.update(b"%d %s\n" % (token_id, spelling.hex().encode()))
-        for (left, right), (rank, joined) in self._merges.items():
-            digest.update(b"%d %d %d %d\n" % (rank, left, right, joined))
+        for (left, right), rank in self._ranks.items():
+            digest.update(b"%d %d %d %d\n" % (rank, left, right, self._joined[rank]))
+        for token in sorted(self.added.values(), key=lambda token: token.token_id):
+            if token.content != END_OF_TEXT or not token.special:
+                digest.update(b"added %d %d\n" % (token.token_id, token.special))
         return digest.hexdigest()
 
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
@@ -118,31 +165,30 @@ class Tokenizer:
         text : str
             Any Unicode string.
         allow_special : bool
-            Read `<|endoftext|>` as the special token; by default it is ordinary text.
+            Read special tokens such as `<|endoftext|>` as tokens; by default they are ordinary
+            text.
 
         Raises
         ------
         TokenizerError
             Where the text holds a lone surrogate, which is not a character.
         """
-        if allow_special and self.eos_id is not None:
-            head, *tail = text.split(END_OF_TEXT)
-            ids = self.encode(head)
-            for part in tail:
-                ids += [self.eos_id, *self.encode(part)]
-            return ids
         try:
-            words = [word.encode() for word in WORD.findall(text)]
-        except UnicodeEncodeError:
-            at = next(i for i, letter in enumerate(text) if 0xD800 <= ord(letter) <= 0xDFFF)
+            text.encode()
+        except UnicodeEncodeError as e:
             raise TokenizerError(
-                f"lone surrogate U+{ord(text[at]):04X} at character {at}; expected Unicode text. "
-                "Fix the text where it was cut or decoded."
+                f"lone surrogate U+{ord(text[e.start]):04X} at character {e.start}; expected "
+                "Unicode text. Fix the text where it was cut or decoded."
             ) from None
-        ids = []
-        for word in words:
-            ids += self._cached_merge(word) if len(word) <= CACHED_WORD_BYTES else self._merge(word)
-        return ids
+        added = self._on_request if allow_special else self._always
+        if added is None:
+            return self._encode_words(text)
+        ids, at = [], 0
+        for match in added.finditer(text):
+            ids += self._encode_words(text[at : match.start()])
+            ids.append(self.added[match[0]].token_id)
+            at = match.end()
+        return ids + self._encode_words(text[at:])
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that one id stands for.
@@ -156,41 +202,63 @@ class Tokenizer:
             return self._bytes[token_id]
         except KeyError:
             raise TokenizerError(
-                f"id {token_id} is not in the vocabulary; expected 0 to {len(self) - 1}"
+                f"id {token_id} is not in the vocabulary; expected 0 to {self.max_id}"
             ) from None
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of any list of ids; bytes that are no UTF-8 come out as U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
+    def _encode_words(self, text: str) -> list[int]:
+        return list(chain.from_iterable(map(self._words.__getitem__, WORD.findall(text))))
+
     def _merge(self, word: bytes) -> list[int]:
         """Join the best-ranked pair, leftmost first, until none is left: O(n log n)."""
         ids = [self._byte_ids[byte] for byte in word]
         end = len(ids)
+        ranks = self._ranks
         after = list(range(1, end + 1))  # position of the right neighbour
         before = list(range(-1, end - 1))
-        heap: list[tuple[int, int, int, int, int]] = []
-
-        def offer(left: int, right: int) -> None:
-            merge = self._merges.get((ids[left], ids[right]))
-            if merge is not None:
-                heapq.heappush(heap, (merge[0], left, ids[left], ids[right], merge[1]))
-
-        for position in range(end - 1):
-            offer(position, position + 1)
+        # A pair waits as rank * end + position, so that the heap compares single numbers.
+        heap = [ranks[pair] * end + at for at, pair in enumerate(pairwise(ids)) if pair in ranks]
+        heapq.heapify(heap)
         while heap:
-            _, left, left_id, right_id, joined = heapq.heappop(heap)
+            rank, left = divmod(heapq.heappop(heap), end)
             right = after[left]
-            if right == end or ids[left] != left_id or ids[right] != right_id:
+            if right == end or ranks.get((ids[left], ids[right])) != rank:
                 continue  # one of the two was merged away meanwhile
-            ids[left], ids[right] = joined, -1
+            ids[left], ids[right] = self._joined[rank], -1
             after[left] = beyond = after[right]
             if beyond != end:
                 before[beyond] = left
-                offer(left, beyond)
-            if before[left] != -1:
-                offer(before[left], left)
+                if (pair := (ids[left], ids[beyond])) in ranks:
+                    heapq.heappush(heap, ranks[pair] * end + left)
+            previous = before[left]
+            if previous != -1 and (pair := (ids[previous], ids[left])) in ranks:
+                heapq.heappush(heap, ranks[pair] * end + previous)
         return [token_id for token_id in ids if token_id != -1]
+
+
+class WordCache(dict[str, tuple[int, ...]]):
+    """Ids of the words met so far: looking one up costs no call of Python's.
+
+    Parameters
+    ----------
+    merge : callable
+        Makes the ids of a word's bytes.
+    """
+
+    def __init__(self, merge: Callable[[bytes], list[int]]) -> None:
+        super().__init__()
+        self._merge = merge
+
+    def __missing__(self, word: str) -> tuple[int, ...]:
+        ids = tuple(self._merge(word.encode()))
+        if len(word) <= CACHED_WORD_LETTERS:
+            if len(self) >= CACHED_WORDS:
+                self.clear()
+            self[word] = ids
+        return ids
 
 
 class WhitespaceTokenizer:
@@ -226,58 +294,6 @@ class WhitespaceTokenizer:
         return " ".join(self.vocab[token_id] for token_id in ids)
 
 
-def load_tokenizer(vocab_path: Path, merges_path: Path) -> Tokenizer:
-    """Read a vocabulary (`vocab.json`, `encoder.json`) and its merges (`merges.txt`, `vocab.bpe`).
-
-    Raises
-    ------
-    TokenizerError
-        Where a file is missing, is not what its name says, or the two do not belong together.
-    """
-    try:
-        vocab = json.loads(_read(vocab_path))
-    except (ValueError, RecursionError) as e:
-        raise TokenizerError(
-            f"{vocab_path}: not JSON ({e}); expected one object of token to id. "
-            "Copy the file again from the model's source."
-        ) from None
-    if not isinstance(vocab, dict) or not all(type(i) is int and i >= 0 for i in vocab.values()):
-        raise TokenizerError(
-            f"{vocab_path}: expected one JSON object that gives each token an id, 0 or more. "
-            "Copy the file again from the model's source."
-        )
-    merges = []
-    for number, line in enumerate(_read(merges_path).replace("\r", "").split("\n"), start=1):
-        if (number == 1 and line.startswith("#version")) or not line:
-            continue
-        pair = line.split(" ")
-        if len(pair) != 2:
-            raise TokenizerError(
-                f"{merges_path}:{number}: found {len(pair)} parts; expected two tokens and one "
-                "space. Copy the file again from the model's source."
-            )
-        merges.append((pair[0], pair[1]))
-    try:
-        return Tokenizer(vocab, merges)
-    except TokenizerError as e:
-        raise TokenizerError(f"{vocab_path.parent}: {e}") from None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as e:
-        raise TokenizerError(
-            f"{path}: {e.strerror or e}; expected a tokenizer file. "
-            "Copy it from the model's source."
-        ) from None
-    except UnicodeDecodeError as e:
-        raise TokenizerError(
-            f"{path}: byte {e.start} is not UTF-8; expected a text file. "
-            "Copy the file again from the model's source."
-        ) from None
-
-
 def _spell(token: str, letters: Mapping[str, int]) -> bytes:
     try:
         return bytes(letters[letter] for letter in token)
@@ -286,3 +302,9 @@ def _spell(token: str, letters: Mapping[str, int]) -> bytes:
             f"vocabulary: token {token!r} holds {e.args[0]!r}, which stands for no byte; expected "
             "byte letters as in GPT-2's vocabulary files"
         ) from None
+
+
+def _pattern(contents: Iterable[str]) -> Any:
+    """Finds any of the texts, the longest where several begin; None where there are none."""
+    longest_first = sorted(contents, key=len, reverse=True)
+    return regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None

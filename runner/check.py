@@ -9,7 +9,7 @@ from exporter.package import GRAPHS, Package, open_package
 from reference import PicobatchError, gpt2
 
 from .checker import CheckReport, compare
-from .engine import IntArray, open_session
+from .engine import FloatArray, IntArray, is_large, open_session
 from .settings import available_threads
 
 PROMPTS_PER_BATCH = 2  # two rows, so that the symbolic batch axis is really used
@@ -47,25 +47,31 @@ def check_package(package: Package, threads: int | None = None) -> dict[str, Che
     params, n_head = package.params(), package.hparams["n_head"]
     prompts = _prompts(package)
     expected = [gpt2(ids, **params, n_head=n_head) for ids in prompts]
+    lean = is_large(params)
+    del params  # and with it the memory that their file is mapped into
     reports = {}
     for name in GRAPHS:
-        session = open_session(package.graph_path(name), threads or available_threads())
+        session = open_session(package.graph_path(name), threads or available_threads(), lean=lean)
         reports[name] = CheckReport()
         for start in range(0, len(prompts), PROMPTS_PER_BATCH):
-            some = prompts[start : start + PROMPTS_PER_BATCH]
-            feeds = {"input_ids": _padded(some, package.hparams["n_ctx"])}
-            last = np.array([len(ids) - 1 for ids in some], dtype=np.int64)
-            if name != "forward":
-                feeds["last"] = last
-            (logits,) = session.run(None, feeds)
-            for i, ids in enumerate(some):
-                reference = expected[start + i]
-                found = logits[i, : len(ids)] if name == "forward" else logits[i : i + 1]
-                reports[name].add(
-                    f"{name}, a prompt of {len(ids)} tokens",
-                    compare(found, reference[-len(found) :]),
-                )
+            some = slice(start, start + PROMPTS_PER_BATCH)
+            feeds = _feeds(name, prompts[some], package.hparams["n_ctx"])
+            _compare_rows(name, session.run(None, feeds)[0], expected[some], reports[name])
+        del session  # before the next takes as much memory
     return reports
+
+
+def _compare_rows(
+    name: str, logits: FloatArray, expected: list[FloatArray], report: CheckReport
+) -> None:
+    """Compare a graph's logits of some prompts: at every position, or at the last."""
+    for row, reference in zip(logits, expected, strict=True):
+        n_tokens = len(reference)
+        if name == "forward":
+            compared = compare(row[:n_tokens], reference)
+        else:
+            compared = compare(row[None], reference[-1:])
+        report.add(f"{name}, a prompt of {n_tokens} tokens", compared)
 
 
 def parity_record(package: Package) -> dict[str, Any]:
@@ -93,8 +99,11 @@ def _prompts(package: Package) -> list[IntArray]:
     return [rng.integers(0, n_vocab, length) for length in lengths]
 
 
-def _padded(prompts: list[IntArray], n_ctx: int) -> IntArray:
+def _feeds(name: str, prompts: list[IntArray], n_ctx: int) -> dict[str, IntArray]:
+    """A graph's inputs, padded on the right."""
     padded = np.zeros((len(prompts), n_ctx), dtype=np.int64)
     for row, ids in enumerate(prompts):
         padded[row, : len(ids)] = ids
-    return padded
+    if name == "forward":
+        return {"input_ids": padded}
+    return {"input_ids": padded, "last": np.array([len(ids) - 1 for ids in prompts])}

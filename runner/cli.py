@@ -15,9 +15,10 @@ from exporter import export as export_package
 from exporter.targets import TARGETS
 from exporter.tracer import DEFAULT_OPSET
 from reference import PicobatchError, __version__, load_model
-from reference.models import DEMO
+from reference.download import BASE_URL_VARIABLE
+from reference.models import DEMO, MODELS_DIR_VARIABLE
 
-from .catalog import describe_model, list_models
+from .catalog import describe_model, fetch_named, list_models
 from .check import DisagreementError, check_directory, parity_record
 from .errors import SettingsError
 from .inspect import first_rows, inspect_path
@@ -95,8 +96,29 @@ dtype_option = click.option(
 )
 
 
+def place_options(command: F) -> F:
+    """Where published models lie, and where they come from."""
+    for option in (
+        click.option(
+            "--base-url",
+            metavar="URL",
+            help="Download published models from URL/NAME/FILE.  "
+            f"[default: {BASE_URL_VARIABLE}, or OpenAI's bucket]",
+        ),
+        click.option(
+            "--models-dir",
+            type=click.Path(file_okay=False),
+            help=f"Folder of the published models.  [default: {MODELS_DIR_VARIABLE}, or a folder "
+            "of yours]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def generation_options(command: F) -> F:
     """What `batch` and `generate` have in common."""
+    command = place_options(command)
     for option in (
         threads_option,
         click.option(
@@ -122,7 +144,8 @@ def generation_options(command: F) -> F:
             "--model",
             default=None,
             metavar="NAME|DIR",
-            help=f"A model's name or directory.  [default: {DEMO}, the bundled toy]",
+            help="A model's name or directory; a published one is downloaded on first use.  "
+            f"[default: {DEMO}, the bundled toy]",
         ),
     ):
         command = option(command)
@@ -207,16 +230,22 @@ def batch(source: str, model: str | None, **options: Any) -> None:
 def generate(text: str, model: str | None, **options: Any) -> None:
     """Complete TEXT, printing it as it grows."""
     settings = RunSettings(input="-", output="-", model=_model_or_demo(model), **options)
-    loaded = load_model(settings.model)
+    loaded = load_model(settings.model, models_dir=settings.models_dir, base_url=settings.base_url)
     complete(loaded, text, settings, lambda piece: click.echo(piece, nl=False))
     click.echo()
 
 
 @cli.command()
 @click.argument("name", required=False)
-def models(name: str | None) -> None:
+@click.option("--download", is_flag=True, help="Fetch what is missing of a published model first.")
+@place_options
+def models(
+    name: str | None, models_dir: str | None, base_url: str | None, *, download: bool
+) -> None:
     """List the models that have a name, or describe the model NAME (or a directory)."""
-    click.echo(list_models() if name is None else describe_model(name))
+    if download:
+        fetch_named(name, models_dir, base_url)
+    click.echo(list_models(models_dir) if name is None else describe_model(name, models_dir))
 
 
 @cli.command()
@@ -235,6 +264,7 @@ def models(name: str | None) -> None:
     help="Tokens in a row of the graphs.  [default: the model's n_ctx]",
 )
 @dtype_option
+@place_options
 @click.option(
     "--target",
     type=click.Choice(list(TARGETS)),
@@ -242,9 +272,15 @@ def models(name: str | None) -> None:
     show_default=True,
     help="Which operators to use.",
 )
-def export(model: str, directory: Path, **options: Any) -> None:
-    """Write MODEL to the new folder DIRECTORY as ONNX graphs, checked against the reference."""
-    package = export_package(load_model(model), directory, verify=parity_record, **options)
+def export(
+    model: str, directory: Path, models_dir: str | None, base_url: str | None, **options: Any
+) -> None:
+    """Write MODEL to the new folder DIRECTORY as ONNX graphs, checked against the reference.
+
+    Where DIRECTORY is the model's own, the graphs are put beside its weights and use those.
+    """
+    loaded = load_model(model, models_dir=models_dir, base_url=base_url)
+    package = export_package(loaded, directory, verify=parity_record, **options)
     click.echo(inspect_path(package.directory))
 
 
@@ -280,8 +316,8 @@ def inspect_command(file: Path, rows: int, *, as_json: bool) -> None:
 def _model_or_demo(model: str | None) -> str:
     if model is None:
         click.echo(
-            f"using the bundled model `{DEMO}`, a toy; pass --model for a real one, such as a "
-            "directory with GPT-2 124M",
+            f"using the bundled model `{DEMO}`, a toy; pass --model for a real one, such as "
+            "124M, or a directory",
             err=True,
         )
         return DEMO

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from exporter import Weights, to_onnx, trace_next_logits
+from exporter import TracedModel, trace_next_logits, traced_onnx
 from reference import Model
+from reference.gpt2 import Params
 from reference.tree import leaves
 
 IntArray = npt.NDArray[np.int64]
@@ -69,7 +70,14 @@ class Engine(Protocol[C]):
 
 SHORTEST_WINDOW = 32
 AUTO_POSITIONS = 4096  # in one call: more gains nothing, and costs memory
-KEPT_SESSIONS_BYTES = 1 << 28  # of weights; larger models keep one session at a time
+FOLDED_BYTES = 1 << 20  # computed once by a lean session
+LARGE_BYTES = 1 << 28  # of weights: one session at a time
+
+
+def is_large(params: Params) -> bool:
+    """Whether a second copy of the weights should be avoided."""
+    n_bytes: int = sum(array.nbytes for _, array in leaves(params))
+    return n_bytes > LARGE_BYTES
 
 
 class WindowEngine:
@@ -124,20 +132,12 @@ class WindowEngine:
 
     def _session(self, window: int) -> onnxruntime.InferenceSession:
         if window not in self._sessions:
-            if sum(array.nbytes for _, array in leaves(self._model.params)) > KEPT_SESSIONS_BYTES:
+            if is_large(self._model.params):
                 self._sessions.clear()
-            proto, weights = self._graph(window)
-            self._graph_sha256[str(window)] = hashlib.sha256(proto).hexdigest()
-            self._sessions[window] = open_session(proto, self._threads, weights)
+            traced = traced_onnx(trace_next_logits, self._model, n_ctx=window, target=self.target)
+            self._graph_sha256[str(window)] = hashlib.sha256(traced.proto).hexdigest()
+            self._sessions[window] = open_session(traced, self._threads)
         return self._sessions[window]
-
-    def _graph(self, window: int) -> tuple[bytes, dict[str, npt.NDArray[Any]]]:
-        graph = trace_next_logits(
-            self._model.params, self._model.hparams, n_ctx=window, target=self.target
-        )
-        weights = Weights.lay_out("weights", graph.weights)  # never a file: see open_session
-        proto = to_onnx(graph, weights).SerializeToString(deterministic=True)
-        return proto, {name: graph.weights[name] for name in weights.offsets}
 
 
 class WindowCache:
@@ -158,28 +158,39 @@ class WindowCache:
 
 
 def open_session(
-    model: bytes | Path, threads: int, weights: dict[str, npt.NDArray[Any]] | None = None
+    model: TracedModel | Path, threads: int, *, lean: bool = False
 ) -> onnxruntime.InferenceSession:
     """A session on the CPU.
 
     Parameters
     ----------
-    model : bytes or Path
-        A serialized model, or a model file.
+    model : TracedModel or Path
+        A traced model, or a model file.
     threads : int
         Threads of one operator.
-    weights : dict of str to array, optional
-        Arrays in place of the external data that the model names; used where they lie.
+    lean : bool
+        Open at once, and take no memory for weights that lie in files: matrix products then use
+        them as they are, not copied into a form that is faster to compute with.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if weights:
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in weights.values()]
-        options.add_external_initializers(list(weights), values)
+    if lean:
+        options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.disable_prepacking", "1")
+        options.add_session_config_entry(  # else the output projection is stored transposed too
+            "optimization.constant_folding_max_output_size_in_bytes", str(FOLDED_BYTES)
+        )
+    if isinstance(model, TracedModel) and model.folder is not None:
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(model.folder)
+        )
+    elif isinstance(model, TracedModel):
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in model.weights.values()]
+        options.add_external_initializers(list(model.weights), values)
     return onnxruntime.InferenceSession(
-        model if isinstance(model, bytes) else str(model),
+        str(model) if isinstance(model, Path) else model.proto,
         options,
         providers=["CPUExecutionProvider"],
     )

@@ -97,6 +97,7 @@ class RunningSequence:
 def generate(
     engine: Engine[C],
     sequences: Sequence[RunningSequence],
+    n_tokens: int,
     on_step: Callable[[Sequence[RunningSequence]], None] | None = None,
 ) -> None:
     """Complete all sequences greedily, together.
@@ -107,6 +108,8 @@ def generate(
         Runs the model.
     sequences : sequence of RunningSequence
         Of one group of the engine; they hold the results afterwards.
+    n_tokens : int
+        As in `choose`.
     on_step : callable
         Called after each step with the sequences that got a token.
     """
@@ -116,7 +119,7 @@ def generate(
     prompts = [sequence.prompt.ids for sequence in live]
     cache, logits = engine.prefill(prompts, max(sequence.n_tokens for sequence in live))
     while True:
-        tokens, logprobs = choose(logits)
+        tokens, logprobs = choose(logits, n_tokens)
         for sequence, token, logprob, row in zip(live, tokens, logprobs, logits, strict=True):
             sequence.append(int(token), float(logprob), row)
         if on_step is not None:
@@ -130,19 +133,24 @@ def generate(
         logits = engine.decode(cache, tokens[going])
 
 
-def choose(logits: FloatArray) -> tuple[IntArray, FloatArray]:
+def choose(logits: FloatArray, n_tokens: int) -> tuple[IntArray, FloatArray]:
     """The greedy choice of each row, the first of equals, and its log-probability.
 
     Parameters
     ----------
     logits : float32 [n_slots, n_vocab]
+        Of the model.
+    n_tokens : int
+        Ids below it can be chosen. What a model has beyond its tokenizer pads a matrix: it takes
+        its share of the probability, as in the model, but stands for no text.
 
     Returns
     -------
     tokens : int64 [n_slots]
     logprobs : float32 [n_slots]
     """
-    tokens = np.argmax(logits, axis=-1)
+    tokens = np.argmax(logits[:, :n_tokens], axis=-1)
+    chosen = np.take_along_axis(logits, tokens[:, None], axis=-1)
     highest = np.max(logits, axis=-1, keepdims=True)
     total = np.sum(np.exp(logits - highest), axis=-1, dtype=np.float64)
-    return tokens, -np.log(total).astype(np.float32)
+    return tokens, (chosen - highest)[:, 0] - np.log(total).astype(np.float32)

@@ -64,7 +64,9 @@ def run(settings: RunSettings) -> RunReport:
         check_columns(source.column_names, settings.column_prefix, source.name)
         check_space(settings.output, least_output_bytes(settings, path, source.n_rows))
         with clock.measure("load"):
-            model = load_model(settings.model)
+            model = load_model(
+                settings.model, models_dir=settings.models_dir, base_url=settings.base_url
+            )
             engine = WindowEngine(model, settings.threads)
         report = RunReport(settings.output)
         checker = Checker(model, source.n_rows, settings.check_rows, settings.seed)
@@ -131,7 +133,7 @@ class Job:
         progress.advance(len(results), 0)
         for batch in batches(self.engine, sequences, self.settings.batch_size):
             with self.clock.measure("generate"):
-                generate(self.engine, batch)
+                generate(self.engine, batch, self.model.tokenizer.max_id + 1)
             with self.clock.measure("check"):
                 for sequence in batch:
                     if sequence.logits:

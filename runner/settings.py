@@ -25,7 +25,9 @@ class RunSettings:
     input, output : str
         `.parquet`, `.jsonl`, `.jsonl.gz`, `.jsonl.zst`; `-` is JSONL on stdin or stdout.
     model : str
-        `demo`, or a model directory.
+        `demo`, a published model such as `124M`, or a model directory.
+    models_dir, base_url : str or None
+        As in `load_model`: where published models lie, and where they are downloaded from.
     prompt_column : str
         Column with texts, or with lists of token ids.
     column_prefix : str
@@ -70,6 +72,8 @@ class RunSettings:
     check_rows: int | None = 8
     seed: int = 0
     overwrite: bool = False
+    models_dir: str | None = None
+    base_url: str | None = None
 
     def __post_init__(self) -> None:
         at_least = {

@@ -54,7 +54,8 @@ def complete(
             write(decoder.decode(sequence.text[shown:end], final=finished))
             shown = max(end, shown)
 
-    generate(WindowEngine(model, settings.threads), [sequence], show)
+    engine = WindowEngine(model, settings.threads)
+    generate(engine, [sequence], model.tokenizer.max_id + 1, show)
     result: Result = sequence.result()
     if isinstance(result, Reject):
         raise InputError(f"{result}.")

@@ -1,9 +1,19 @@
 """What all tests share: small models, the demo, the real vocabulary where it is there."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # One thread per test process, before NumPy is loaded: pytest runs one process per core.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Nothing of the user's is read or written, and nothing is fetched from outside.
+SCRATCH = tempfile.mkdtemp(prefix="picobatch-tests-")
+atexit.register(shutil.rmtree, SCRATCH, ignore_errors=True)
+os.environ["PICOBATCH_CACHE_DIR"] = f"{SCRATCH}/cache"
+os.environ["PICOBATCH_MODELS_DIR"] = f"{SCRATCH}/models"
+os.environ["PICOBATCH_BASE_URL"] = "http://127.0.0.1:9"
 
 from pathlib import Path
 

@@ -1,28 +1,19 @@
-"""Hugging Face's layout: `config.json` and `model.safetensors` -> `(hparams, params)`."""
+"""Hugging Face's layout: `config.json` and safetensors, in one file or in several."""
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from ..errors import ModelError
-from ..gpt2 import LAYER_NORM_EPS, HParams, Params, param_shapes
-from ..tree import tree_map
+from ..files import read_object
+from ..gpt2 import LAYER_NORM_EPS, HParams
+from .layout import Layout, place_leaves, read_sizes
+from .stored import DTYPES, WEIGHT_DTYPES, MappedFiles, Stored
 
-FILES = ("config.json", "model.safetensors", "vocab.json", "merges.txt")
-
-# Options of config.json that change the mathematics, and the values that we compute.
-IMPLEMENTED: dict[str, tuple[Any, ...]] = {
-    "model_type": ("gpt2",),
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
-    "layer_norm_epsilon": (LAYER_NORM_EPS,),
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "add_cross_attention": (False,),
-}
-
+SIZES_FILE = "config.json"
 SIZES = {
     "n_vocab": "vocab_size",
     "n_ctx": "n_positions",
@@ -30,137 +21,206 @@ SIZES = {
     "n_head": "n_head",
     "n_layer": "n_layer",
 }
+WEIGHTS_FILE = "model.safetensors"
+SHARDS_FILE = "model.safetensors.index.json"
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+PREFIX = "transformer."  # before every name but lm_head's, or before none
+HEAD = "lm_head.weight"
+BUFFERS = (".attn.bias", ".attn.masked_bias")  # the causal mask
+
+# Options of config.json that change the mathematics, and the values that we compute. The first is
+# what a missing option means.
+IMPLEMENTED: dict[str, tuple[Any, ...]] = {
+    "model_type": ("gpt2",),
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    "layer_norm_epsilon": (LAYER_NORM_EPS,),
+    "scale_attn_weights": (True,),
+    "scale_attn_by_inverse_layer_idx": (False,),
+    "add_cross_attention": (False,),
+    "is_encoder_decoder": (False,),
+    "tie_word_embeddings": (True, False),
+    "pruned_heads": (None, {}),
+    "quantization_config": (None,),
+    "auto_map": (None, {}),  # code of the model's own
+}
 
 
-def load(directory: Path) -> tuple[HParams, Params]:
-    """Read a model; every weight is checked for name, shape, type and finite values.
+class Config(NamedTuple):
+    """What a `config.json` says: sizes, whether `wte` is the output projection, the last token."""
+
+    hparams: HParams
+    tied: bool
+    eos_id: int | None
+
+
+def describe(directory: Path) -> Layout:
+    """The model in a directory of Hugging Face's files.
 
     Raises
     ------
     ModelError
         Naming the file, the option or the tensor.
     """
-    hparams = read_config(directory / "config.json")
-    path = directory / "model.safetensors"
-    try:
-        with safe_open(path, framework="numpy") as file:
-            names = {_strip(name): name for name in file.keys()}  # noqa: SIM118
-            if hparams["n_layer"] > len(names):  # before a tree of that size is made
-                raise ModelError(
-                    f"{path}: {len(names)} tensors, too few for the {hparams['n_layer']} layers of "
-                    "config.json. Take the weights and config.json from the same model."
-                )
-            params = tree_map(
-                lambda leaf, shape: _read_tensor(file, names, path, leaf, shape),
-                param_shapes(hparams),
-            )
-            _refuse_strangers(file, names, path, params)
-    except (SafetensorError, OSError) as e:
-        raise ModelError(
-            f"{path}: not readable as safetensors ({e}); expected the model's weights. "
-            "Copy the file again from its source."
-        ) from None
-    return hparams, params
+    config = read_config(directory / SIZES_FILE)
+    single, shards = directory / WEIGHTS_FILE, directory / SHARDS_FILE
+    where = single if single.is_file() else shards
+    tensors = read_header(single) if single.is_file() else read_shards(shards)
+    placed = place_leaves(config.hparams, tensors, tensor_name, where, SIZES_FILE, tied=config.tied)
+    _refuse_strangers(tensors, placed, where)
+    return Layout(config.hparams, placed, config.tied, config.eos_id)
 
 
-def read_config(path: Path) -> HParams:
-    """The sizes in a `config.json`, refused where it asks for other mathematics.
+def missing(directory: Path) -> list[str]:
+    """The files that a model of this layout needs and the directory lacks."""
+    weights = SHARDS_FILE if (directory / SHARDS_FILE).is_file() else WEIGHTS_FILE
+    return [file for file in (SIZES_FILE, weights) if not (directory / file).is_file()]
+
+
+def conversion(directory: Path) -> str:
+    """The command that turns a model's pickles into safetensors."""
+    load = f"GPT2LMHeadModel.from_pretrained({str(directory)!r})"
+    return (
+        'python -c "from transformers import GPT2LMHeadModel; '
+        f'{load}.save_pretrained({str(directory)!r})"'
+    )
+
+
+def read_config(path: Path) -> Config:
+    """A `config.json`, refused where it asks for other mathematics.
 
     Raises
     ------
     ModelError
         Naming the key.
     """
-    try:
-        config = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as e:
-        raise ModelError(f"{path}: not readable as JSON ({e}); expected GPT-2's config.") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{path}: expected one JSON object, GPT-2's config.")
+    config = read_object(path, ModelError)
     for option, values in IMPLEMENTED.items():
         found = config.get(option, values[0])
         if found not in values:
             raise ModelError(
-                f"{path}: {option} is {found!r}, which is not implemented; expected "
+                f"{path}: {option} is {str(found)[:80]!r}, which is not implemented; expected "
                 f"{' or '.join(map(repr, values))}. Use a model with plain GPT-2 mathematics."
             )
-    hparams = HParams(n_vocab=0, n_ctx=0, n_embd=0, n_head=0, n_layer=0)
-    for ours, theirs in SIZES.items():
-        found = config.get(theirs)
-        if type(found) is not int or not 1 <= found <= 2**31:
-            raise ModelError(
-                f"{path}: {theirs} is {str(found)[:40]!r}; expected a whole number, 1 to 2**31. "
-                "Take the config.json that belongs to the weights."
-            )
-        hparams[ours] = found  # type: ignore[literal-required]
+    hparams = read_sizes(path, config, SIZES)
     n_embd = hparams["n_embd"]
-    if n_embd % hparams["n_head"]:
-        raise ModelError(
-            f"{path}: n_embd {n_embd} is not divisible by n_head {hparams['n_head']}. "
-            "Take the config.json that belongs to the weights."
-        )
     if config.get("n_inner") not in (None, 4 * n_embd):
         raise ModelError(
             f"{path}: n_inner is {config['n_inner']!r}, which is not implemented; expected "
             f"null or 4 * n_embd = {4 * n_embd}. Use a model with plain GPT-2 mathematics."
         )
-    return hparams
+    eos_id = config.get("eos_token_id")
+    if eos_id is not None and type(eos_id) is not int:
+        raise ModelError(
+            f"{path}: eos_token_id is {str(eos_id)[:80]!r}; expected one token id, or null. "
+            "Keep the one that ends a text."
+        )
+    return Config(hparams, config.get("tie_word_embeddings", True), eos_id)
+
+
+def read_header(path: Path) -> dict[str, Stored]:
+    """The tensors of a safetensors file, by name without prefix.
+
+    Raises
+    ------
+    ModelError
+        Where the file is not whole, or holds a name twice.
+    """
+    try:
+        with safe_open(path, framework="numpy"):  # header and length fit each other
+            pass
+        with path.open("rb") as file:
+            n_bytes = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(n_bytes))
+    except (SafetensorError, OSError, ValueError) as e:
+        raise ModelError(
+            f"{path}: not readable as safetensors ({e}); expected the model's weights. "
+            "Copy the file again from its source."
+        ) from None
+    tensors: dict[str, Stored] = {}
+    for full_name, entry in header.items():
+        name = full_name.removeprefix(PREFIX)
+        if full_name == "__metadata__" or name.endswith(BUFFERS):
+            continue
+        if entry["dtype"] not in DTYPES:
+            raise ModelError(
+                f"{path}: tensor {name} has type {entry['dtype']}; expected "
+                f"{', '.join(WEIGHT_DTYPES)}. Save the model again in float32."
+            )
+        if name in tensors:
+            raise ModelError(
+                f"{path}: tensor {name} is there with and without `{PREFIX}`; expected it once. "
+                "Save the model again."
+            )
+        start = 8 + n_bytes + entry["data_offsets"][0]
+        tensors[name] = Stored(name, path, start, entry["dtype"], tuple(entry["shape"]))
+    return tensors
+
+
+def read_shards(index: Path) -> dict[str, Stored]:
+    """The tensors of all files that a `model.safetensors.index.json` names.
+
+    Raises
+    ------
+    ModelError
+        Where a file is missing, or what they hold is not what the index says.
+    """
+    weight_map = read_object(index, ModelError).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(
+            f"{index}: has no weight_map; expected one of tensor names to files. "
+            "Copy the file again from its source."
+        )
+    for name, file in weight_map.items():
+        if not isinstance(file, str) or Path(file).name != file or "\\" in file:
+            raise ModelError(
+                f"{index}: tensor {name} lies in {file!r}; expected a file of the same folder. "
+                "Do not use this model."
+            )
+    tensors: dict[str, Stored] = {}
+    for file in sorted(set(weight_map.values())):
+        if not (index.parent / file).is_file():
+            raise ModelError(
+                f"{index.parent / file}: missing; {index.name} names it. "
+                "Copy it from the model's source."
+            )
+        listed = {n.removeprefix(PREFIX) for n, in_file in weight_map.items() if in_file == file}
+        listed = {name for name in listed if not name.endswith(BUFFERS)}
+        found = read_header(index.parent / file)
+        if odd := sorted(listed ^ found.keys()):
+            there = "is there but not listed" if odd[0] in found else "is listed but not there"
+            raise ModelError(
+                f"{index.parent / file}: tensor {odd[0]} {there} in {index.name}. "
+                "Copy all of the model's files again from one source."
+            )
+        tensors |= found
+    return tensors
 
 
 def tensor_name(leaf: str) -> str:
     """What Hugging Face calls a leaf of our tree: `blocks.0.ln_1.g` -> `h.0.ln_1.weight`."""
     head, _, last = leaf.rpartition(".")
     kind = {"w": "weight", "g": "weight", "b": "bias"}.get(last)
-    if kind is None:  # wte, wpe
+    if kind is None:  # wte, wpe, lm_head
         return f"{leaf}.weight"
     return f"{head.replace('blocks.', 'h.', 1)}.{kind}"
 
 
-def _strip(name: str) -> str:
-    return name.removeprefix("transformer.")
-
-
-def _read_tensor(file: Any, names: dict[str, str], path: Path, leaf: str, shape: Any) -> Any:
-    wanted = tensor_name(leaf)
-    if wanted not in names:
-        raise ModelError(
-            f"{path}: tensor {wanted} is missing; expected it with shape {list(shape)}. "
-            "Take the weights and config.json from the same model."
-        )
-    found = file.get_slice(names[wanted])
-    if tuple(found.get_shape()) != shape:
-        raise ModelError(
-            f"{path}: tensor {wanted} has shape {found.get_shape()}; config.json asks for "
-            f"{list(shape)}. Take the weights and config.json from the same model."
-        )
-    if found.get_dtype() not in ("F32", "F16"):
-        raise ModelError(
-            f"{path}: tensor {wanted} has type {found.get_dtype()}; expected F32 or F16. "
-            "Save the model again in float32."
-        )
-    array = file.get_tensor(names[wanted]).astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
-        at = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
-        raise ModelError(
-            f"{path}: tensor {wanted} holds {array[tuple(at)]} at {at}; expected finite numbers. "
-            "The file is damaged or the training diverged: take other weights."
-        )
-    return array
-
-
-def _refuse_strangers(file: Any, names: dict[str, str], path: Path, params: Params) -> None:
-    """A tensor without a place in the tree means another model; buffers and a tied head do not."""
-    known: set[str] = set()
-    tree_map(lambda leaf, _: known.add(tensor_name(leaf)), params)
-    for name in sorted(names.keys() - known):
-        if name.endswith((".attn.bias", ".attn.masked_bias")):
-            continue
-        if name == "lm_head.weight" and np.array_equal(
-            file.get_tensor(names[name]).astype(np.float32), params["wte"]
+def _refuse_strangers(tensors: dict[str, Stored], placed: dict[str, Stored], where: Path) -> None:
+    """A tensor without a place in the tree means another model; a copy of `wte` does not."""
+    known = {stored.name for stored in placed.values()}
+    for name in sorted(tensors.keys() - known):
+        if name != HEAD:
+            raise ModelError(
+                f"{where}: tensor {name} has no place in GPT-2; expected the tensors that "
+                f"{SIZES_FILE} asks for. Use a plain GPT-2 model."
+            )
+        files = MappedFiles()
+        head, wte = tensors[HEAD], placed["wte"]
+        if (head.dtype, head.shape) != (wte.dtype, wte.shape) or not np.array_equal(
+            files.raw(head), files.raw(wte)
         ):
-            continue
-        raise ModelError(
-            f"{path}: tensor {names[name]} has no place in GPT-2"
-            + (" with tied embeddings" if name == "lm_head.weight" else "")
-            + "; expected the tensors that config.json asks for. Use a plain GPT-2 model."
-        )
+            raise ModelError(
+                f"{head.path}: {HEAD} differs from wte.weight, but {SIZES_FILE} ties them; "
+                "expected the same numbers, or none. If the model was trained with two, set "
+                f'"tie_word_embeddings": false in {SIZES_FILE}.'
+            )

@@ -37,11 +37,14 @@ def test_what_is_in_it(wheel):
     assert {"reference/demo/model.safetensors", "reference/demo/README.md"} <= names
     assert set(needs) == {
         "click",
+        "filelock",
         "numpy",
         "onnx",
         "onnxruntime",
+        "platformdirs",
         "pyarrow",
         "regex",
+        "requests",
         "safetensors",
         "tqdm",
     }

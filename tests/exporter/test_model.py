@@ -42,7 +42,7 @@ def test_large_weights_go_into_a_file_beside(tmp_path, graph):
 
 def test_weights_are_aligned_so_that_they_can_be_mapped():
     weights = Weights.lay_out("f", {"a": W[:, :33], "b": W, "tiny": W[0, :2]})
-    assert weights.offsets == {"a": 0, "b": 12288}
+    assert weights.places == {"a": ("f", 0), "b": ("f", 12288)}
 
 
 def test_weights_beyond_one_protobuf_message_are_refused_inside():

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from reference import generate, gpt2, load_model
 from reference.checkpoint import huggingface
+from reference.checkpoint.weights import read_weights
 from reference.models import DEMO_DIR
 
 HERE = Path(__file__).parent
@@ -22,7 +23,8 @@ def load(folder, config, tensors):
     """Our loader on the very tensors that transformers saved."""
     (folder / "config.json").write_text(json.dumps({"model_type": "gpt2", **config}))
     save_file(tensors, folder / "model.safetensors")
-    return huggingface.load(folder)
+    layout = huggingface.describe(folder)
+    return layout.hparams, read_weights(layout.hparams, layout.stored, tied=layout.tied).params
 
 
 def compare(recorded, name, hparams, params):

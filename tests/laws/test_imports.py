@@ -19,7 +19,11 @@ HOMES = {
     "click": ("runner/cli.py",),
     "regex": ("reference/tokenizer.py",),
     "safetensors": ("reference/checkpoint/",),
-    "tqdm": ("reference/generate.py", "runner/progress.py"),
+    "tqdm": ("reference/generate.py", "reference/progress.py", "runner/progress.py"),
+    "requests": ("reference/download.py",),
+    "urllib3": ("reference/download.py",),
+    "filelock": ("reference/download.py",),
+    "platformdirs": ("reference/models.py", "reference/cache.py"),
 }
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
 

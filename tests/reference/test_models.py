@@ -56,8 +56,8 @@ def test_a_missing_file_is_named(model_dir, name):
     ("stray", "remedy"),
     [
         ("pytorch_model.bin", "is a pickle, which can run code"),
-        ("model.safetensors.index.json", "sharded"),
-        ("model.ckpt.index", "OpenAI's TensorFlow files"),
+        ("pytorch_model.bin.index.json", "from_pretrained"),
+        ("model.h5", "Check the path"),
     ],
 )
 def test_other_formats_get_a_remedy(model_dir, stray, remedy):
@@ -67,10 +67,8 @@ def test_other_formats_get_a_remedy(model_dir, stray, remedy):
 
 
 def test_names_that_are_no_model(tmp_path):
-    with pytest.raises(ModelError, match="no such model; expected `demo` or a model directory"):
+    with pytest.raises(ModelError, match="no such model; expected demo, 124M, .* or a model"):
         load_model(tmp_path / "nothing")
-    with pytest.raises(ModelError, match="not downloaded by this version"):
-        load_model("124M")
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match="is a file; expected a model directory"):
         load_model(tmp_path / "file")
@@ -83,9 +81,16 @@ def test_names_that_are_no_model(tmp_path):
             {"activation_function": "relu"},
             "activation_function is 'relu', which is not implemented",
         ),
-        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is True"),
-        ({"scale_attn_weights": False}, "scale_attn_weights is False"),
-        ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is 1e-06"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx is 'True'"),
+        ({"scale_attn_weights": False}, "scale_attn_weights is 'False'"),
+        ({"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon is '1e-06'"),
+        ({"add_cross_attention": True}, "add_cross_attention is 'True'"),
+        ({"is_encoder_decoder": True}, "is_encoder_decoder is 'True'"),
+        ({"tie_word_embeddings": "no"}, "tie_word_embeddings is 'no'"),
+        ({"pruned_heads": {"0": [1]}}, "pruned_heads is "),
+        ({"quantization_config": {"bits": 8}}, "quantization_config is "),
+        ({"auto_map": {"AutoModel": "x.Y"}}, "auto_map is "),
+        ({"eos_token_id": [1, 2]}, "eos_token_id is .* expected one token id"),
         ({"model_type": "llama"}, "model_type is 'llama'"),
         ({"n_inner": 100}, "n_inner is 100"),
         ({"n_head": 5}, "n_embd 128 is not divisible by n_head 5"),
@@ -105,7 +110,7 @@ def test_a_config_that_we_do_not_compute_is_refused_by_name(model_dir, changes, 
 
 def test_config_that_is_no_json(model_dir):
     (model_dir / "config.json").write_text("{")
-    with pytest.raises(ModelError, match="config.json: not readable as JSON"):
+    with pytest.raises(ModelError, match="config.json: not JSON"):
         load_model(model_dir)
 
 
@@ -127,7 +132,7 @@ def test_weights_that_are_not_finite_name_the_place(model_dir, value):
 
 def test_weights_of_another_type(model_dir):
     edit_weights(model_dir, lambda t: t.update({"wpe.weight": t["wpe.weight"].astype(np.int32)}))
-    with pytest.raises(ModelError, match="wpe.weight has type I32; expected F32 or F16"):
+    with pytest.raises(ModelError, match="wpe.weight has type I32; expected F32, F16, BF16"):
         load_model(model_dir)
 
 
@@ -153,7 +158,7 @@ def test_buffers_and_a_tied_head_are_no_strangers(model_dir):
     edit_weights(model_dir, add)
     load_model(model_dir)
     edit_weights(model_dir, lambda t: t.update({"lm_head.weight": t["lm_head.weight"] + 1}))
-    with pytest.raises(ModelError, match="lm_head.weight has no place in GPT-2 with tied"):
+    with pytest.raises(ModelError, match=r"lm_head.weight differs from wte.weight, but"):
         load_model(model_dir)
 
 
@@ -161,5 +166,5 @@ def test_a_vocabulary_larger_than_the_model(model_dir):
     vocab = json.loads((model_dir / "vocab.json").read_text())
     vocab |= {"ab" * n: len(vocab) + n for n in range(2, 60)}
     (model_dir / "vocab.json").write_text(json.dumps(vocab))
-    with pytest.raises(ModelError, match="has an id 2363; expected ids below the 2304"):
+    with pytest.raises(ModelError, match="has an id 2363; the model has 2304"):
         load_model(model_dir)

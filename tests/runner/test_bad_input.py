@@ -369,8 +369,8 @@ def test_a_disk_that_fails(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("nowhere", "nowhere: no such model; expected `demo` or a model directory"),
-        ("124M", "not downloaded by this version"),
+        ("nowhere", "nowhere: no such model; expected demo, 124M"),
+        ("124M", "the connection failed"),
         ("{tmp}", "no model: config.json, model.safetensors, vocab.json, merges.txt missing"),
     ],
 )

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
+from reference.checkpoint.weights import Checkpoint
 from reference.tree import tree_map
 from runner import ExitCode, RunSettings, run
 from runner.checker import TOLERANCE, Checker, compare
@@ -127,7 +128,8 @@ def test_weights_that_are_not_the_references_are_caught(tmp_path, prompts, demo,
         scale = np.abs(array).max() / 127
         return (np.round(array / scale) * scale).astype(np.float32)
 
-    worse = replace(demo, params=tree_map(rounded, demo.params))
+    params = tree_map(rounded, demo.params)
+    worse = replace(demo, checkpoint=Checkpoint.in_memory(demo.hparams, params))
     original = WindowEngine.__init__
     monkeypatch.setattr(WindowEngine, "__init__", lambda s, _, threads: original(s, worse, threads))
     report = run(RunSettings(prompts, str(tmp_path / "o.jsonl")))

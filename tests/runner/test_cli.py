@@ -166,10 +166,10 @@ def test_check_exits_with_4_where_a_graph_computes_something_else(exported, tmp_
     result = runner("check", directory)
     assert result.exit_code == 1
     assert "is not the file that was exported" in result.stderr
-    from exporter.package import _fingerprint
+    from exporter.package import fingerprint
 
     manifest = json.loads((directory / "manifest.json").read_text())
-    manifest["files"]["onnx/model.onnx"] = _fingerprint(path)
+    manifest["files"]["onnx/model.onnx"] = fingerprint(path)
     (directory / "manifest.json").write_text(json.dumps(manifest))
     open_package(directory)
     result = runner("check", directory)

@@ -1,0 +1,105 @@
+"""Graphs that were traced before: a second start neither traces nor checks them again."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+import reference
+from reference import Model, cache
+from reference.tree import leaves
+
+from .errors import ExportError
+from .graph import Graph
+from .model import Weights, to_onnx
+
+KIND = "graphs"
+
+
+@dataclass(frozen=True)
+class TracedModel:
+    """An ONNX model with its weights outside.
+
+    Attributes
+    ----------
+    proto : bytes
+        Serialized and checked.
+    folder : Path or None
+        Where the files lie that it names, which are the model's own.
+    weights : dict of str to array
+        Without a folder: what stands in for the file that it names.
+    """
+
+    proto: bytes
+    folder: Path | None
+    weights: dict[str, Any] = field(default_factory=dict)
+
+
+def traced_onnx(trace_graph: Callable[..., Graph], model: Model, **options: Any) -> TracedModel:
+    """The ONNX model of a graph of GPT-2, found again or traced.
+
+    Parameters
+    ----------
+    trace_graph : callable
+        `trace_forward` or `trace_next_logits`.
+    model : Model
+        From `load_model`. Where its files hold float32, they are the external data.
+    **options
+        Of `trace_graph`.
+
+    Raises
+    ------
+    ModelError
+        Where the model's files were changed since it was loaded.
+
+    Notes
+    -----
+    Found again under what it follows from: the weights' hash and places, the options, the versions
+    of NumPy and onnx, and the source of `reference` and `exporter`.
+    """
+    model.check_files()
+    folder, weights = _places(model)
+    key = cache.key(
+        trace_graph.__name__,
+        sorted(options.items()),
+        model.weights_sha256,
+        sorted(weights.places.items()),
+        (np.__version__, onnx.__version__, _source_sha256()),
+    )
+    proto = cache.load(KIND, key)
+    if proto is None:
+        graph = trace_graph(model.params, model.hparams, **options)
+        proto = to_onnx(graph, weights).SerializeToString(deterministic=True)
+        cache.store(KIND, key, proto)
+    if folder is not None:
+        return TracedModel(proto, folder)
+    arrays = dict(leaves(model.params))
+    return TracedModel(proto, None, {name: arrays[name] for name in weights.places})
+
+
+def _places(model: Model) -> tuple[Path | None, Weights]:
+    """One folder and the places in its files, or no folder and a file that is never written."""
+    # Hubs keep files behind links: what counts is where these lead.
+    plain = {leaf: replace(t, path=t.path.resolve()) for leaf, t in model.checkpoint.stored.items()}
+    folders = {tensor.path.parent for tensor in plain.values()}
+    if len(folders) == 1:
+        try:
+            return folders.pop(), Weights.where_stored(plain)
+        except ExportError:
+            pass
+    return None, Weights.lay_out("weights", dict(leaves(model.params)))
+
+
+@functools.cache
+def _source_sha256() -> str:
+    """Hash of the code that a graph follows from."""
+    digest = hashlib.sha256()
+    for package in (Path(reference.__file__).parent, Path(__file__).parent):
+        for path in sorted(package.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,51 @@
+"""What is worth remembering between two starts: small files in a folder of the user's.
+
+Everything here can be computed again: a cache that cannot be read or written is passed over.
+"""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+FOLDER_VARIABLE = "PICOBATCH_CACHE_DIR"
+DIGEST_BYTES = 32
+
+
+def folder() -> Path:
+    """Where it lies: `PICOBATCH_CACHE_DIR`, or the platform's place for caches."""
+    chosen = os.environ.get(FOLDER_VARIABLE)
+    return Path(chosen) if chosen else platformdirs.user_cache_path("picobatch", appauthor=False)
+
+
+def key(*parts: object) -> str:
+    """A file name that follows from what the cached thing was made of."""
+    return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()[:40]
+
+
+def load(kind: str, name: str) -> bytes | None:
+    """What was stored under this name, if it is there and whole."""
+    try:
+        stored = (folder() / kind / name).read_bytes()
+    except OSError:
+        return None
+    digest, content = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
+    return content if hashlib.sha256(content).digest() == digest else None
+
+
+def store(kind: str, name: str, content: bytes) -> None:
+    """Keep `content` for `load`; another process never sees half of it."""
+    place = folder() / kind
+    with contextlib.suppress(OSError):
+        place.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(".part", dir=place)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(hashlib.sha256(content).digest() + content)
+            Path(scratch).replace(place / name)
+        except BaseException:
+            Path(scratch).unlink(missing_ok=True)
+            raise

@@ -1,0 +1,328 @@
+"""The only network code: OpenAI's files, fetched so that what has a file's name is that file.
+
+A file is fetched as `NAME.part` and takes its name when length and checksum hold. What was fetched
+stays when a transfer breaks, and the next one, of this process or of another, goes on behind it.
+
+References
+----------
+RFC 9110, sections 10.2.3 (Retry-After), 13.1.5 (If-Range) and 14 (Range).
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+from filelock import FileLock, Timeout
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
+
+from .checkpoint import openai
+from .checkpoint.weights import check_sums
+from .errors import DownloadError, ModelError
+from .progress import ByteProgress, say
+from .published import FILES, PUBLISHED, Expected, Published
+
+BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
+BASE_URL_VARIABLE = "PICOBATCH_BASE_URL"
+
+ATTEMPTS = 6  # in a row that brought nothing
+FIRST_WAIT_S = 1.0  # doubled after each
+LONGEST_WAIT_S = 600.0  # whatever a server asks for
+TIMEOUT_S = (10.0, 60.0)  # to connect; without a byte
+CHUNK_BYTES = 1 << 14  # what a transfer that breaks may lose
+BUSY = (408, 429, 500, 502, 503, 504)
+CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+
+
+class TransferError(Exception):
+    """A transfer broke in a way that may mend itself."""
+
+    def __init__(self, what: str, wait_s: float | None = None) -> None:
+        super().__init__(what)
+        self.wait_s = wait_s  # what the server asks for
+
+
+class WrongFileError(Exception):
+    """What was fetched is not the file."""
+
+
+def download(name: str, directory: Path, base_url: str | None = None) -> None:
+    """Fetch the files of a published model that are not here yet.
+
+    Parameters
+    ----------
+    name : str
+        A key of `PUBLISHED`.
+    directory : Path
+        Where to put them. Another process that fetches into it is waited for.
+    base_url : str, optional
+        Where `NAME/FILE` is found; by default `PICOBATCH_BASE_URL`, or OpenAI's bucket.
+
+    Raises
+    ------
+    DownloadError
+        Naming the address, what came back and what to do.
+    """
+    base_url = base_url or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
+    published = PUBLISHED[name]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with _alone(directory), requests.Session() as session:
+            for file in FILES:
+                path = directory / file
+                if not path.is_file():
+                    url = f"{base_url.rstrip('/')}/{name}/{file}"
+                    Transfer(session, url, path, published).run()
+    except OSError as e:
+        raise DownloadError(
+            f"{directory}: {e.strerror or e}; expected a folder with room to write. What was "
+            "fetched stays there, and the same command goes on behind it. Mend that, or choose "
+            "another folder with --models-dir."
+        ) from None
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Keep other processes from fetching into a directory; the lock of a dead one is free."""
+    lock = FileLock(directory / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{directory}: another process is fetching into it; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@dataclass
+class Transfer:
+    """One file on its way.
+
+    Attributes
+    ----------
+    session : requests.Session
+        Keeps the connection from file to file.
+    url : str
+        Where it comes from.
+    path : Path
+        What it becomes.
+    published : Published
+        The model that it belongs to.
+    """
+
+    session: requests.Session
+    url: str
+    path: Path
+    published: Published
+
+    @property
+    def part(self) -> Path:
+        """What has arrived so far."""
+        return self.path.with_name(f"{self.path.name}.part")
+
+    @property
+    def validator(self) -> Path:
+        """Holds the ETag of the file that `part` is the beginning of."""
+        return self.path.with_name(f"{self.path.name}.part.etag")
+
+    @property
+    def expected(self) -> Expected:
+        return self.published.files[self.path.name]
+
+    def run(self) -> None:
+        """Fetch until the file is whole and right, then give it its name.
+
+        Raises
+        ------
+        DownloadError
+            Where it cannot be had.
+        """
+        failures = wrong = 0
+        while True:
+            before = self._have()
+            try:
+                if before != self.expected.n_bytes:
+                    self._fetch(before)
+                self._verify()
+            except TransferError as e:
+                failures = 1 if self._have() > before else failures + 1
+                if failures == ATTEMPTS:
+                    raise DownloadError(f"{self.url}: {e}. {self._remedy()}") from None
+                wait_s = min(e.wait_s or FIRST_WAIT_S * 2 ** (failures - 1), LONGEST_WAIT_S)
+                say(f"{self.url}: {e}; trying again in {wait_s:.0f} s")
+                time.sleep(wait_s)
+            except WrongFileError as e:
+                self._discard()
+                wrong += 1
+                if wrong == 2:
+                    raise DownloadError(
+                        f"{self.url}: {e}, twice; nothing of it was kept. Try again later, or "
+                        "another source with --base-url."
+                    ) from None
+                say(f"{self.url}: {e}; fetching it again")
+            else:
+                self.part.replace(self.path)
+                self.validator.unlink(missing_ok=True)
+                return
+
+    def _fetch(self, have: int) -> None:
+        """Ask for what is missing, and add what comes."""
+        headers = {"Accept-Encoding": "identity"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+            with contextlib.suppress(OSError):
+                headers["If-Range"] = self.validator.read_text(encoding="ascii")
+        try:
+            with self.session.get(
+                self.url, headers=headers, stream=True, timeout=TIMEOUT_S
+            ) as response:
+                if response.status_code == requests.codes.requested_range_not_satisfiable:
+                    self._beyond_the_end(response, have)
+                    return
+                self._check_status(response)
+                self._receive(response, have)
+        except (
+            requests.exceptions.ChunkedEncodingError,
+            requests.exceptions.ConnectionError,
+            requests.exceptions.Timeout,
+        ) as e:
+            raise TransferError(f"the connection failed ({_reason(e)})") from None
+        except requests.RequestException as e:
+            raise DownloadError(
+                f"{self.url}: {_reason(e)}; expected an address that can be fetched. "
+                "Check --base-url."
+            ) from None
+
+    def _check_status(self, response: requests.Response) -> None:
+        if response.status_code in (requests.codes.ok, requests.codes.partial_content):
+            return
+        answer = f"the server answered {response.status_code} {response.reason}"
+        if response.status_code in BUSY:
+            raise TransferError(answer, _retry_after(response))
+        raise DownloadError(
+            f"{self.url}: {answer}; expected the file. Check --base-url; the address must hold "
+            f"{self.path.parent.name}/{self.path.name}."
+        )
+
+    def _receive(self, response: requests.Response, have: int) -> None:
+        start, total = _span(response)
+        if start not in (0, have):
+            self._discard()
+            raise TransferError(f"the server sent bytes from {start:,} instead of {have:,}")
+        if total is not None and self.expected.n_bytes not in (None, total):
+            raise DownloadError(
+                f"{self.url}: the server offers {total:,} bytes; expected "
+                f"{self.expected.n_bytes:,}. It is another file: check --base-url."
+            )
+        n_bytes = self.expected.n_bytes or total
+        if n_bytes and n_bytes - start > shutil.disk_usage(self.path.parent).free:
+            raise DownloadError(
+                f"{self.path}: {n_bytes - start:,} bytes are needed, its disk has "
+                f"{shutil.disk_usage(self.path.parent).free:,}. Make room, or choose another "
+                "folder with --models-dir."
+            )
+        if start == 0:
+            self._remember(response.headers.get("ETag"))
+        progress = ByteProgress(self.path.name, n_bytes, start)
+        with (
+            contextlib.closing(progress),
+            self.part.open("ab" if start else "wb") as stream,
+        ):
+            for chunk in response.iter_content(CHUNK_BYTES):
+                stream.write(chunk)
+                progress.advance(len(chunk))
+                if n_bytes is not None and stream.tell() > n_bytes:
+                    raise WrongFileError(f"more than {n_bytes:,} bytes came")
+            stream.flush()
+            os.fsync(stream.fileno())
+            if n_bytes is not None and stream.tell() < n_bytes:
+                raise TransferError(f"the transfer ended after {stream.tell():,} of {n_bytes:,}")
+
+    def _beyond_the_end(self, response: requests.Response, have: int) -> None:
+        """The server has nothing behind what is here: that is all of it, or of another file."""
+        if _span(response)[1] != have:
+            self._discard()
+            raise TransferError("the file has changed on the server")
+
+    def _verify(self) -> None:
+        """Length, hash and content of the whole file."""
+        have, expected = self._have(), self.expected
+        if expected.n_bytes not in (None, have):
+            raise WrongFileError(f"{have:,} bytes came; expected {expected.n_bytes:,}")
+        if expected.sha256 is not None:
+            with self.part.open("rb") as stream:
+                found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != expected.sha256:
+                raise WrongFileError(f"its SHA-256 is {found}; expected {expected.sha256}")
+        try:
+            self._check_content()
+        except ModelError as e:
+            raise WrongFileError(f"it is damaged ({e})") from None
+
+    def _check_content(self) -> None:
+        directory, hparams = self.path.parent, self.published.hparams
+        match self.path.name:
+            case openai.SIZES_FILE:
+                if openai.read_hparams(self.part) != hparams:
+                    raise ModelError(f"expected {hparams}")
+            case openai.INDEX:
+                openai.place_tensors(hparams, self.part, directory / openai.DATA)
+            case openai.DATA:
+                check_sums(openai.place_tensors(hparams, directory / openai.INDEX, self.part))
+
+    def _have(self) -> int:
+        return self.part.stat().st_size if self.part.is_file() else 0
+
+    def _remember(self, etag: str | None) -> None:
+        """Keep a strong ETag: with it, another file's end is never put behind this beginning."""
+        self.validator.unlink(missing_ok=True)
+        if etag and etag.isascii() and not etag.startswith("W/"):
+            self.validator.write_text(etag, encoding="ascii")
+
+    def _discard(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self.validator.unlink(missing_ok=True)
+
+    def _remedy(self) -> str:
+        name, models_dir = self.path.parent.name, self.path.parent.parent
+        return (
+            f"{self._have():,} bytes are kept, and the same command goes on behind them. Without "
+            f"a connection: run `runner models {name} --download --models-dir DIR` where there is "
+            f"one and copy DIR/{name} to {models_dir}, or name a mirror with --base-url."
+        )
+
+
+def _span(response: requests.Response) -> tuple[int, int | None]:
+    """Where the body begins in the file, and how long the file is."""
+    if response.status_code == requests.codes.ok:
+        length = response.headers.get("Content-Length", "")
+        encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+        return 0, int(length) if length.isdecimal() and not encoded else None
+    found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if found is None:
+        return -1, None
+    return int(found[1] or -1), int(found[2]) if found[2] != "*" else None
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    try:
+        return Retry().get_retry_after(response.raw)
+    except InvalidHeader:
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause, short."""
+    cause = error.args[0] if error.args else error
+    cause = getattr(cause, "reason", cause)
+    said = cause.args[0] if isinstance(cause, Exception) and cause.args else cause
+    return str(said if isinstance(said, str) else cause)[:200]

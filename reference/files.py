@@ -1,0 +1,55 @@
+"""Small text and JSON files of a model, and what is wrong with them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .errors import PicobatchError
+
+REMEDY = "Copy the file again from the model's source."
+
+
+def read_text(path: Path, error: type[PicobatchError]) -> str:
+    """A file in UTF-8, with or without a byte order mark.
+
+    Raises
+    ------
+    PicobatchError
+        Of the type `error`, where it is missing or no text.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as e:
+        raise error(f"{path}: {e.strerror or e}; expected a text file. {REMEDY}") from None
+    except UnicodeDecodeError as e:
+        raise error(
+            f"{path}: byte {e.start} is not UTF-8; expected a text file. {REMEDY}"
+        ) from None
+
+
+def read_object(path: Path, error: type[PicobatchError]) -> dict[str, Any]:
+    """A JSON file that holds one object.
+
+    Raises
+    ------
+    PicobatchError
+        Of the type `error`, where it does not.
+    """
+    try:
+        found = json.loads(read_text(path, error))
+    except (ValueError, RecursionError) as e:
+        raise error(f"{path}: not JSON ({str(e)[:120]}); expected one object. {REMEDY}") from None
+    return as_object(found, str(path), error)
+
+
+def as_object(found: Any, where: str, error: type[PicobatchError]) -> dict[str, Any]:
+    """What was read from JSON, if it is an object.
+
+    Raises
+    ------
+    PicobatchError
+        Of the type `error`, where it is not.
+    """
+    if not isinstance(found, dict):
+        raise error(f"{where}: is {str(found)[:40]!r}; expected a JSON object. {REMEDY}")
+    return found

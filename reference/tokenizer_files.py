@@ -1,0 +1,236 @@
+"""Tokenizer files of OpenAI's and Hugging Face's layouts -> `Tokenizer`, and back."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import TokenizerError
+from .files import REMEDY, as_object, read_object, read_text
+from .tokenizer import END_OF_TEXT, AddedToken, Tokenizer
+
+PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
+WHOLE = "tokenizer.json"
+ADDED = "added_tokens.json"
+CONFIG = "tokenizer_config.json"
+
+# What the tokenizer files may say of how a text becomes ids, and what we do: the first is what a
+# missing option means. Anything else is refused by name.
+CONFIG_VALUES: dict[str, tuple[Any, ...]] = {
+    "add_prefix_space": (False, None),
+    "add_bos_token": (False, None),
+    "add_eos_token": (False, None),
+}
+MODEL_VALUES: dict[str, tuple[Any, ...]] = {
+    "type": ("BPE", None),
+    "dropout": (None, 0.0),
+    "continuing_subword_prefix": (None, ""),
+    "end_of_word_suffix": (None, ""),
+    "byte_fallback": (False,),
+    "ignore_merges": (False,),
+}
+BYTE_LEVEL = {"type": ("ByteLevel",), "add_prefix_space": (False,), "use_regex": (True,)}
+ADDED_FLAGS = {"single_word": (False,), "lstrip": (False,), "rstrip": (False,)}
+
+
+def missing_tokenizer_files(directory: Path) -> list[str]:
+    """The files that the directory lacks; of several ways, the one that lacks the fewest."""
+    lacks = [[n for n in names if not (directory / n).is_file()] for names in (*PAIRS, (WHOLE,))]
+    return [] if [] in lacks else min(lacks[: len(PAIRS)], key=len)
+
+
+def read_tokenizer(
+    directory: Path, eos_id: int | None = None, n_vocab: int | None = None
+) -> Tokenizer:
+    """The tokenizer of a model directory.
+
+    Parameters
+    ----------
+    directory : Path
+        Holds `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`, or
+        `tokenizer.json`. Tokens of `added_tokens.json` are read too.
+    eos_id : int, optional
+        The token that ends a text, as the model's configuration says; where no token has that id
+        it is `<|endoftext|>`.
+    n_vocab : int, optional
+        Embeddings of the model. A special token beyond them, such as one that was added for
+        padding in training, is left out.
+
+    Raises
+    ------
+    TokenizerError
+        Where a file is missing, is not what its name says, does not belong to the others, or asks
+        for what is not implemented.
+    """
+    config = directory / CONFIG
+    settings = read_object(config, TokenizerError) if config.is_file() else {}
+    _check(config, "", settings, CONFIG_VALUES)
+    for vocab_file, merges_file in PAIRS:
+        if (directory / vocab_file).is_file() and (directory / merges_file).is_file():
+            vocab = _read_vocab(directory / vocab_file)
+            merges = _read_merges(directory / merges_file)
+            added = _read_added(directory, settings)
+            break
+    else:
+        vocab, merges, added = _read_whole(directory / WHOLE)
+    added = [t for t in added if n_vocab is None or t.token_id < n_vocab or not t.special]
+    if eos_id not in {*vocab.values(), *(token.token_id for token in added)}:
+        eos_id = None
+    try:
+        return Tokenizer(vocab, merges, added, eos_id)
+    except TokenizerError as e:
+        raise TokenizerError(f"{directory}: {e}") from None
+
+
+def load_tokenizer(vocab_path: Path, merges_path: Path) -> Tokenizer:
+    """Read a vocabulary (`vocab.json`, `encoder.json`) and its merges (`merges.txt`, `vocab.bpe`).
+
+    Raises
+    ------
+    TokenizerError
+        Where a file is missing, is not what its name says, or the two do not belong together.
+    """
+    vocab, merges = _read_vocab(vocab_path), _read_merges(merges_path)
+    try:
+        return Tokenizer(vocab, merges)
+    except TokenizerError as e:
+        raise TokenizerError(f"{vocab_path.parent}: {e}") from None
+
+
+def write_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
+    """Write `vocab.json` and `merges.txt`, and what else is needed to read the same back."""
+    merges = "".join(f"{left} {right}\n" for left, right in tokenizer.merges)
+    (directory / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
+    _write_json(directory / "vocab.json", tokenizer.vocab)
+    added = [
+        token
+        for token in tokenizer.added.values()
+        if token.content not in tokenizer.vocab or token.content != END_OF_TEXT
+    ]
+    if added:
+        _write_json(directory / ADDED, {token.content: token.token_id for token in added})
+        decoder = {
+            str(token.token_id): {"content": token.content, "special": token.special}
+            for token in added
+        }
+        _write_json(directory / CONFIG, {"added_tokens_decoder": decoder})
+
+
+def _read_whole(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], list[AddedToken]]:
+    """`tokenizer.json` of the `tokenizers` package."""
+    found = read_object(path, TokenizerError)
+    model = as_object(found.get("model"), f"{path}: model", TokenizerError)
+    _check(path, "model.", model, MODEL_VALUES)
+    _check(path, "", found, {"normalizer": (None,)})
+    before = as_object(found.get("pre_tokenizer"), f"{path}: pre_tokenizer", TokenizerError)
+    _check(path, "pre_tokenizer.", before, BYTE_LEVEL)
+    after = found.get("post_processor")
+    if after is not None and not _adds_nothing(
+        as_object(after, f"{path}: post_processor", TokenizerError)
+    ):
+        raise _not_implemented(path, "post_processor", after, (None,))
+    merges = []
+    for rank, pair in enumerate(_list(path, "merges", model.get("merges")), start=1):
+        parts = pair.split(" ") if isinstance(pair, str) else pair
+        if not isinstance(parts, list) or [*map(type, parts)] != [str, str]:
+            raise TokenizerError(
+                f"{path}: merge {rank} is {str(pair)[:80]!r}; expected two tokens. {REMEDY}"
+            )
+        merges.append((parts[0], parts[1]))
+    added = []
+    for token in _list(path, "added_tokens", found.get("added_tokens")):
+        flags = as_object(token, f"{path}: an added token", TokenizerError)
+        added.append(_added_token(path, flags.get("content"), flags.get("id"), flags))
+    return _vocab(path, model.get("vocab")), merges, added
+
+
+def _adds_nothing(post_processor: Mapping[str, Any]) -> bool:
+    """Whether a post-processor leaves a text's tokens as they are."""
+    if post_processor.get("type") == "TemplateProcessing":
+        pieces = post_processor.get("single")
+        return isinstance(pieces, list) and [*map(list, pieces)] == [["Sequence"]]
+    return post_processor.get("type") == "ByteLevel"
+
+
+def _read_added(directory: Path, config: Mapping[str, Any]) -> list[AddedToken]:
+    """`added_tokens.json`, with what `tokenizer_config.json` says of each."""
+    path = directory / ADDED
+    if not path.is_file():
+        return []
+    where = f"{directory / CONFIG}: added_tokens_decoder"
+    decoder = as_object(config.get("added_tokens_decoder") or {}, where, TokenizerError)
+    described = [as_object(token, where, TokenizerError) for token in decoder.values()]
+    flags = {str(token.get("content")): token for token in described}
+    return [
+        _added_token(path, content, token_id, flags.get(content, {}))
+        for content, token_id in read_object(path, TokenizerError).items()
+    ]
+
+
+def _added_token(path: Path, content: Any, token_id: Any, flags: Mapping[str, Any]) -> AddedToken:
+    if not isinstance(content, str) or not content or type(token_id) is not int or token_id < 0:
+        raise TokenizerError(
+            f"{path}: an added token {str(content)[:40]!r} has id {str(token_id)[:40]!r}; expected "
+            f"a text and a number, 0 or more. {REMEDY}"
+        )
+    _check(path, f"of {content[:40]!r}, ", flags, ADDED_FLAGS)
+    return AddedToken(content, token_id, bool(flags.get("special", True)))
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    merges = []
+    lines = read_text(path, TokenizerError).replace("\r", "").split("\n")
+    for number, line in enumerate(lines, start=1):
+        if (number == 1 and line.startswith("#version")) or not line:
+            continue
+        pair = line.split(" ")
+        if len(pair) != 2:
+            raise TokenizerError(
+                f"{path}:{number}: found {len(pair)} parts; expected two tokens and one space. "
+                f"{REMEDY}"
+            )
+        merges.append((pair[0], pair[1]))
+    return merges
+
+
+def _read_vocab(path: Path) -> dict[str, int]:
+    return _vocab(path, read_object(path, TokenizerError))
+
+
+def _vocab(path: Path, found: Any) -> dict[str, int]:
+    vocab = as_object(found, f"{path}: vocab", TokenizerError)
+    if not all(type(token_id) is int and token_id >= 0 for token_id in vocab.values()):
+        raise TokenizerError(
+            f"{path}: expected an object that gives each token an id, 0 or more. {REMEDY}"
+        )
+    return vocab
+
+
+def _list(path: Path, name: str, found: Any) -> list[Any]:
+    if not isinstance(found or [], list):
+        raise TokenizerError(f"{path}: {name} is {str(found)[:40]!r}; expected a list. {REMEDY}")
+    return found or []
+
+
+def _check(
+    path: Path,
+    prefix: str,
+    found: Mapping[str, Any],
+    implemented: Mapping[str, Sequence[Any]],
+) -> None:
+    """Refuse a value that is not implemented, by the name of its option."""
+    for option, values in implemented.items():
+        value = found.get(option, values[0])
+        if value not in values:
+            raise _not_implemented(path, f"{prefix}{option}", value, values)
+
+
+def _not_implemented(path: Path, option: str, value: Any, values: Sequence[Any]) -> TokenizerError:
+    return TokenizerError(
+        f"{path}: {option} is {str(value)[:80]!r}, which is not implemented; expected "
+        f"{' or '.join(map(repr, values))}. Use a model with GPT-2's tokenizer."
+    )
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,154 @@
+"""What is remembered between starts, and that nothing wrong is."""
+
+import json
+import os
+import shutil
+import time
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from exporter import cached, trace_next_logits, traced_onnx
+from reference import ModelError, cache, load_model
+from reference.checkpoint import weights
+from reference.models import DEMO_DIR
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch, tmp_path):
+    monkeypatch.setenv("PICOBATCH_CACHE_DIR", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def remembering(monkeypatch):
+    """Remember small models too, and at once."""
+    monkeypatch.setattr(weights, "REMEMBERED_BYTES", 0)
+    monkeypatch.setattr(weights, "UNSETTLED_S", -1.0)
+
+
+@pytest.fixture
+def model_dir(tmp_path):
+    return shutil.copytree(DEMO_DIR, tmp_path / "model")
+
+
+def entries(tmp_path, kind):
+    return sorted((tmp_path / "cache" / kind).glob("*"))
+
+
+def test_what_was_stored_is_loaded_and_damage_is_not(tmp_path):
+    cache.store("k", "name", b"content")
+    assert cache.load("k", "name") == b"content"
+    assert cache.load("k", "other") is None
+    path = tmp_path / "cache" / "k" / "name"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert cache.load("k", "name") is None
+
+
+def test_a_cache_that_cannot_be_written_is_passed_over(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PICOBATCH_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    cache.store("k", "name", b"content")
+    assert cache.load("k", "name") is None
+    load_model("demo")
+
+
+def test_the_second_start_verifies_nothing_again(model_dir, demo, remembering, monkeypatch):
+    assert load_model(model_dir).weights_sha256 == demo.weights_sha256
+    monkeypatch.setattr(weights, "_verified", None)  # calling it would fail
+    again = load_model(model_dir)
+    assert again.weights_sha256 == demo.weights_sha256
+    np.testing.assert_array_equal(again.params["wte"], demo.params["wte"])
+
+
+@pytest.mark.parametrize("how", ["in place", "same size and time", "replaced"])
+def test_another_file_is_never_taken_for_the_one_that_was_verified(model_dir, remembering, how):
+    path = model_dir / "model.safetensors"
+    first = load_model(model_dir).weights_sha256
+    stat = path.stat()
+    content = bytearray(path.read_bytes())
+    content[-4:] = np.float32(0.125).tobytes()
+    if how == "replaced":
+        (model_dir / "new").write_bytes(content)
+        (model_dir / "new").replace(path)
+    else:
+        path.write_bytes(content)
+    if how == "same size and time":
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert load_model(model_dir).weights_sha256 != first
+
+
+def test_damage_after_the_first_start_is_found(model_dir, remembering):
+    load_model(model_dir)
+    tensors = load_file(model_dir / "model.safetensors")
+    tensors["wpe.weight"][0, 0] = np.nan
+    save_file(tensors, model_dir / "model.safetensors")
+    with pytest.raises(ModelError, match="holds nan"):
+        load_model(model_dir)
+
+
+def test_heads_are_part_of_what_is_remembered(model_dir, remembering):
+    first = load_model(model_dir).weights_sha256
+    config = json.loads((model_dir / "config.json").read_text())
+    (model_dir / "config.json").write_text(json.dumps(config | {"n_head": 8}))
+    assert load_model(model_dir).weights_sha256 != first
+
+
+def test_a_file_that_was_just_written_is_not_remembered(model_dir, tmp_path, monkeypatch):
+    """Within the resolution of its time stamp it could change unseen."""
+    monkeypatch.setattr(weights, "REMEMBERED_BYTES", 0)
+    load_model(model_dir)
+    assert not entries(tmp_path, "weights")
+    later_s = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later_s)
+    load_model(model_dir)
+    assert len(entries(tmp_path, "weights")) == 1
+
+
+def test_small_models_leave_nothing_behind(tmp_path, demo):
+    load_model("demo")
+    assert not entries(tmp_path, "weights")
+
+
+def test_a_graph_is_traced_once(tmp_path, demo, monkeypatch):
+    first = traced_onnx(trace_next_logits, demo, n_ctx=32)
+    assert len(entries(tmp_path, "graphs")) == 1
+    monkeypatch.setattr(cached, "to_onnx", None)  # calling it would fail
+    assert traced_onnx(trace_next_logits, demo, n_ctx=32) == first
+    assert first.folder == DEMO_DIR.resolve()
+    with pytest.raises(TypeError):
+        traced_onnx(trace_next_logits, demo, n_ctx=64)
+
+
+def test_a_graph_is_keyed_by_weights_and_source(tmp_path, demo, model_dir, monkeypatch):
+    traced_onnx(trace_next_logits, demo, n_ctx=32)
+    tensors = load_file(model_dir / "model.safetensors")
+    tensors["ln_f.bias"] += 1
+    save_file(tensors, model_dir / "model.safetensors")
+    traced_onnx(trace_next_logits, load_model(model_dir), n_ctx=32)
+    assert len(entries(tmp_path, "graphs")) == 2
+    monkeypatch.setattr(cached, "_source_sha256", lambda: "another")
+    traced_onnx(trace_next_logits, demo, n_ctx=32)
+    assert len(entries(tmp_path, "graphs")) == 3
+
+
+def test_weights_that_change_during_a_job_are_noticed(model_dir):
+    """The arrays are mapped from a file that a later session opens again by its name."""
+    model = load_model(model_dir)
+    traced_onnx(trace_next_logits, model, n_ctx=32)
+    shutil.copy(model_dir / "model.safetensors", model_dir / "copy")
+    (model_dir / "copy").replace(model_dir / "model.safetensors")
+    with pytest.raises(ModelError, match="files were changed after the model had been loaded"):
+        traced_onnx(trace_next_logits, model, n_ctx=32)
+
+
+def test_files_behind_links_are_used_where_they_lie(model_dir, tmp_path):
+    """As hubs keep them: a snapshot of links into a folder of blobs."""
+    snapshot = tmp_path / "snapshot"
+    snapshot.mkdir()
+    for i, path in enumerate(sorted(model_dir.iterdir())):
+        path.rename(model_dir / f"blob{i}")
+        (snapshot / path.name).symlink_to(model_dir / f"blob{i}")
+    found = traced_onnx(trace_next_logits, load_model(snapshot), n_ctx=32)
+    assert found.folder == model_dir.resolve()
+    assert not found.weights
