@@ -12,7 +12,7 @@ demo: $(VENV)/.installed ## complete the sample prompts with the bundled model
 	$(BIN)/runner inspect $(DEMO_OUTPUT) --rows 6 | tail -n 6
 
 test: $(VENV)/.installed-test ## every test but the nightly ones
-	$(BIN)/pytest -m "not nightly and not oracle"
+	$(BIN)/pytest -m "not nightly and not oracle and not tensorflow"
 
 lint: $(VENV)/.installed-test ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -22,8 +22,9 @@ lint: $(VENV)/.installed-test ## ruff and mypy --strict
 nightly: $(VENV)/.installed-test ## the long tests
 	$(BIN)/pytest -m nightly -n 0
 
-oracle: $(VENV)-oracle/.installed ## compare with transformers and torch, in an environment of its own
+oracle: $(VENV)-oracle/.installed $(VENV)-tensorflow/.installed ## compare with transformers and TensorFlow, each in an environment of its own
 	$(VENV)-oracle/bin/pytest -m oracle -n 0
+	$(VENV)-tensorflow/bin/pytest -m tensorflow -n 0
 
 model: $(VENV)-train/.installed ## train the bundled model again, from scratch
 	$(VENV)-train/bin/python -m training.train
@@ -43,6 +44,11 @@ $(VENV)-oracle/.installed: pyproject.toml
 	$(VENV)-oracle/bin/python -m pip install --quiet --editable ".[test,oracle]"
 	touch $@
 
+$(VENV)-tensorflow/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-tensorflow
+	$(VENV)-tensorflow/bin/python -m pip install --quiet --editable ".[test,tensorflow]"
+	touch $@
+
 $(VENV)-train/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-train
 	$(VENV)-train/bin/python -m pip install --quiet torch==2.13.0
@@ -50,4 +56,4 @@ $(VENV)-train/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-oracle $(VENV)-train build dist
+	rm -rf $(VENV) $(VENV)-oracle $(VENV)-tensorflow $(VENV)-train build dist

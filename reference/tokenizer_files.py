@@ -233,4 +233,4 @@ def _not_implemented(path: Path, option: str, value: Any, values: Sequence[Any])
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

@@ -16,6 +16,14 @@ GOLDEN = Path(__file__).parent / "transformers.npz"
 CONFIGS = {
     "small": {"vocab_size": 61, "n_positions": 96, "n_embd": 32, "n_head": 4, "n_layer": 2},
     "odd": {"vocab_size": 50, "n_positions": 80, "n_embd": 30, "n_head": 5, "n_layer": 3},
+    "untied": {
+        "vocab_size": 70,
+        "n_positions": 80,
+        "n_embd": 24,
+        "n_head": 6,
+        "n_layer": 6,
+        "tie_word_embeddings": False,
+    },
 }
 NEW_TOKENS = 64
 
