@@ -20,6 +20,7 @@ lint: $(VENV)/.installed-test ## ruff and mypy --strict
 	$(BIN)/mypy
 
 nightly: $(VENV)/.installed-test ## the long tests
+	$(BIN)/python -m pip install --quiet --editable ".[corpora]"
 	$(BIN)/pytest -m nightly -n 0
 
 oracle: $(VENV)-oracle/.installed $(VENV)-tensorflow/.installed ## compare with transformers and TensorFlow, each in an environment of its own

@@ -4,12 +4,13 @@ import hashlib
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain, pairwise, repeat
 from typing import Any
 
 import regex
 
 from .errors import TokenizerError, UnknownTokenError
+from .unicode16 import is_unassigned, mask_unassigned
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -17,6 +18,10 @@ END_OF_TEXT = "<|endoftext|>"
 # digits or signs with at most one space in front, then the white space that is left.
 WORD = regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 
+LETTERS = regex.compile(r"[\p{L}\p{N}]")
+
+FEW_BYTES = 24  # up to which looking through all pairs is faster than a heap
+NEVER = 1 << 62  # the rank of a pair that is not joined
 CACHED_WORD_LETTERS = 64  # longer words are merged each time, so that the cache stays small
 CACHED_WORDS = 1 << 17
 
@@ -210,11 +215,38 @@ class Tokenizer:
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
     def _encode_words(self, text: str) -> list[int]:
-        return list(chain.from_iterable(map(self._words.__getitem__, WORD.findall(text))))
+        try:
+            return list(chain.from_iterable(map(self._words.__getitem__, WORD.findall(text))))
+        except NewLetterError:
+            spans = (match.span() for match in WORD.finditer(mask_unassigned(text)))
+            words = (text[start:end] for start, end in spans)
+            known = ((word, self._words.get(word)) for word in words)
+            return [i for word, ids in known for i in ids or self._merge(word.encode())]
 
     def _merge(self, word: bytes) -> list[int]:
-        """Join the best-ranked pair, leftmost first, until none is left: O(n log n)."""
+        """Join the best-ranked pair, leftmost first, until none is left."""
         ids = [self._byte_ids[byte] for byte in word]
+        return self._merge_few(ids) if len(ids) <= FEW_BYTES else self._merge_many(ids)
+
+    def _merge_few(self, ids: list[int]) -> list[int]:
+        """Look for the best pair anew each time: quadratic, and fastest where that is little."""
+        rank_of = self._ranks.get
+        ranks = list(map(rank_of, pairwise(ids), repeat(NEVER)))
+        while ranks:
+            rank = min(ranks)
+            if rank == NEVER:
+                break
+            at = ranks.index(rank)
+            ids[at] = joined = self._joined[rank]
+            del ids[at + 1], ranks[at]
+            if at:
+                ranks[at - 1] = rank_of((ids[at - 1], joined), NEVER)
+            if at < len(ranks):
+                ranks[at] = rank_of((joined, ids[at + 1]), NEVER)
+        return ids
+
+    def _merge_many(self, ids: list[int]) -> list[int]:
+        """Keep the pairs in a heap: O(n log n)."""
         end = len(ids)
         ranks = self._ranks
         after = list(range(1, end + 1))  # position of the right neighbour
@@ -239,6 +271,10 @@ class Tokenizer:
         return [token_id for token_id in ids if token_id != -1]
 
 
+class NewLetterError(Exception):
+    """A word holds what is a letter or digit only since Unicode 16.0: the words are others."""
+
+
 class WordCache(dict[str, tuple[int, ...]]):
     """Ids of the words met so far: looking one up costs no call of Python's.
 
@@ -253,6 +289,8 @@ class WordCache(dict[str, tuple[int, ...]]):
         self._merge = merge
 
     def __missing__(self, word: str) -> tuple[int, ...]:
+        if not word.isascii() and any(map(is_unassigned, LETTERS.findall(word))):
+            raise NewLetterError  # such a word is never kept, so none is found without asking
         ids = tuple(self._merge(word.encode()))
         if len(word) <= CACHED_WORD_LETTERS:
             if len(self) >= CACHED_WORDS:

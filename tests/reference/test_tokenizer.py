@@ -11,6 +11,7 @@ from tiktoken_ext.openai_public import r50k_pat_str
 
 from reference import Tokenizer, TokenizerError, WhitespaceTokenizer, load_tokenizer
 from reference.tokenizer import END_OF_TEXT, byte_letters
+from reference.unicode16 import is_unassigned
 
 # GPT-2's published encodings.
 ENCODINGS = {
@@ -132,6 +133,49 @@ def test_a_long_word_costs_no_more_per_letter(demo_tokenizer, monkeypatch):
         assert demo_tokenizer.decode(demo_tokenizer.encode(word)) == word
         counts.append(count)
     assert counts[1] <= 10.5 * counts[0]
+
+
+@given(st.binary(min_size=1, max_size=80))
+def test_both_ways_of_merging_give_the_same(demo_tokenizer, word):
+    ids = [demo_tokenizer._byte_ids[byte] for byte in word]
+    assert demo_tokenizer._merge_few(list(ids)) == demo_tokenizer._merge_many(list(ids))
+
+
+# Letters and digits since Unicode 17 and 18, and a code point that is nothing in either.
+NEWER = ["\U000323b0", "\u088f", "\U0003d000", "\U00011de0", "\U000e0fff", "\u0378"]
+
+
+@pytest.mark.parametrize("letter", NEWER)
+@pytest.mark.parametrize("frame", ["{0}", "a{0}b {0}{0} 1{0}'s", "日{0}本 {0}", "x {0}\n\n{0} y"])
+def test_a_newer_unicode_changes_no_ids(gpt2_tokenizer, gpt2_oracles, letter, frame):
+    """`regex` follows each new version of Unicode; our words do not."""
+    text = frame.format(letter)
+    for _ in range(2):  # the second time from the cache
+        for oracle in gpt2_oracles:
+            assert gpt2_tokenizer.encode(text) == list(oracle(text))
+    assert gpt2_tokenizer.decode(gpt2_tokenizer.encode(text)) == text
+
+
+def test_what_unicode_16_knows_is_what_it_is_said_to():
+    """The table, against a copy of Unicode 16.0's data that is not ours."""
+    unicodedata2 = pytest.importorskip("unicodedata2")
+    if unicodedata2.unidata_version != "16.0.0":
+        pytest.skip(f"unicodedata2 is of Unicode {unicodedata2.unidata_version}")
+    for code in range(0x110000):
+        unassigned = unicodedata2.category(chr(code)) == "Cn"
+        assert is_unassigned(chr(code)) == unassigned, hex(code)
+
+
+def test_the_cache_of_words_is_bounded(demo, monkeypatch):
+    import reference.tokenizer as module
+
+    monkeypatch.setattr(module, "CACHED_WORDS", 50)
+    tokenizer = Tokenizer(demo.tokenizer.vocab, demo.tokenizer.merges)
+    texts = [f"w{i} {'x' * 70}{i}" for i in range(300)]
+    for text in texts:
+        assert tokenizer.encode(text) == demo.tokenizer.encode(text)
+    assert len(tokenizer._words) <= 50
+    assert all(len(word) <= module.CACHED_WORD_LETTERS for word in tokenizer._words)
 
 
 def test_whitespace_tokenizer_of_the_tutorial():
