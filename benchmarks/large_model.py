@@ -1,4 +1,4 @@
-"""Time and memory of a large model: load, export, first token; a first start and a second.
+"""Time and memory of a large model: load, first token, batch, export; a first start and a second.
 
     python -m benchmarks.random_checkpoint 1558M MODEL --vocabulary FOLDER
     python -m benchmarks.large_model MODEL SCRATCH
@@ -72,11 +72,17 @@ def main() -> None:
     runner = str(Path(sys.executable).parent / "runner")
     model, exported = str(args.model), args.scratch / "exported"
     generate = [runner, "generate", "Alan Turing theorized that", "--model", model]
+    prompts = args.scratch / "prompts.jsonl"
+    prompts.write_text('{"prompt": "Not all heroes wear capes."}\n' * 4)
     rows = {
         "load, first": [runner, "models", model],
         "load, second": [runner, "models", model],
         "first token, first": [*generate, "--max-new-tokens", "1"],
         "first token, second": [*generate, "--max-new-tokens", "1"],
+        "batch of 4, checked": [
+            *[runner, "batch", str(prompts), str(args.scratch / "out.jsonl"), "--overwrite"],
+            *["--model", model, "--max-new-tokens", "4", "--check-rows", "2"],
+        ],
         "export": [runner, "export", model, str(exported)],
         "export beside": [runner, "export", model, model],
     }

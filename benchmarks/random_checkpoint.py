@@ -73,7 +73,8 @@ def write_huggingface(directory: Path, hparams: HParams, seed: int) -> None:
         stream.write(struct.pack("<Q", len(text)) + text)
         for make in arrays:
             stream.write(make().data)
-    sizes = {theirs: hparams[ours] for ours, theirs in huggingface.SIZES.items()}
+    found = dict(hparams.items())
+    sizes = {theirs: found[ours] for ours, theirs in huggingface.SIZES.items()}
     (directory / "config.json").write_text(json.dumps({"model_type": "gpt2", **sizes}))
 
 

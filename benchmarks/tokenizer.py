@@ -82,7 +82,7 @@ def measure(
     rounds = []
     for _ in range(ROUNDS):
         ours = fresh()
-        passes = {
+        passes: dict[str, tuple[Callable[[str], Any], list[str]]] = {
             "first": (ours.encode, [text]),
             "second": (ours.encode, [text]),
             "tiktoken": (tik.encode_ordinary, [text]),

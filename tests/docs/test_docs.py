@@ -18,7 +18,7 @@ import pytest
 from runner.cli import cli
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/tutorial.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/models.md", "docs/tutorial.md"]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 # What cannot be run from within itself; tests/docs/test_wheel.py installs the project.
 NOT_RUN = ["make test", "make lint", "pip install .", "git clone"]
@@ -115,7 +115,6 @@ def test_every_command_is_documented():
 
 
 def test_every_document_is_tested():
-    assert {"README.md", "CONTRIBUTING.md", "docs/tutorial.md"} == set(DOCUMENTS)
     with_blocks = {
         str(path.relative_to(ROOT))
         for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
