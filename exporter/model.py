@@ -190,7 +190,13 @@ def _copy(tensor: Stored, n_bytes: int, stream: BinaryIO) -> None:
     """The first `n_bytes` of a tensor, from its file."""
     with tensor.path.open("rb") as source:
         source.seek(tensor.offset)
-        while n_bytes and (chunk := source.read(min(n_bytes, COPIED_BYTES))):
+        while n_bytes:
+            chunk = source.read(min(n_bytes, COPIED_BYTES))
+            if not chunk:
+                raise ExportError(
+                    f"{tensor.path}: ends within tensor {tensor.name}; expected the file that was "
+                    "loaded. Copy it again from its source, and export again."
+                )
             stream.write(chunk)
             n_bytes -= len(chunk)
 

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import platformdirs
 
@@ -108,7 +109,7 @@ def load_model(
     if directory is None:
         directory = fetch_model(str(name_or_dir), models_dir, base_url)
     _check_complete(directory)
-    layout = (openai if _is_openai(directory) else huggingface).describe(directory)
+    layout = _layout_module(directory).describe(directory)
     hparams = layout.hparams
     tokenizer = read_tokenizer(directory, layout.eos_id, hparams["n_vocab"])
     if tokenizer.max_id >= hparams["n_vocab"]:
@@ -142,7 +143,7 @@ def find_model(name_or_dir: str | Path, models_dir: str | Path | None = None) ->
         return DEMO_DIR
     if name in PUBLISHED:
         downloaded = _place(name, models_dir)
-        if all((downloaded / file).is_file() for file in FILES):
+        if not _missing(downloaded):  # a file that is still being fetched has another name
             return downloaded
         return Path(name) if Path(name).is_dir() else None
     directory = Path(name_or_dir)
@@ -178,14 +179,18 @@ def _place(name: str, models_dir: str | Path | None) -> Path:
     return Path(models_dir or default_models_dir()) / name
 
 
-def _is_openai(directory: Path) -> bool:
-    """Which layout a directory's files come closer to."""
-    return len(openai.missing(directory)) < len(huggingface.missing(directory))
+def _layout_module(directory: Path) -> ModuleType:
+    """The layout that a directory's files come closer to."""
+    return min((huggingface, openai), key=lambda layout: len(layout.missing(directory)))
+
+
+def _missing(directory: Path) -> list[str]:
+    """What that layout lacks."""
+    return [*_layout_module(directory).missing(directory), *missing_tokenizer_files(directory)]
 
 
 def _check_complete(directory: Path) -> None:
-    layout = openai if _is_openai(directory) else huggingface
-    if missing := [*layout.missing(directory), *missing_tokenizer_files(directory)]:
+    if missing := _missing(directory):
         raise ModelError(
             f"{directory}: no model: {', '.join(missing)} missing; expected OpenAI's files "
             f"({', '.join(FILES)}) or Hugging Face's (config.json, model.safetensors, "

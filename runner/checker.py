@@ -57,7 +57,11 @@ class Comparison:
 
 
 def compare(found: FloatArray, reference: FloatArray, n_tokens: int | None = None) -> Comparison:
-    """Compare logits, float32 [n_positions, n_vocab] each; ids below `n_tokens` can be chosen."""
+    """Compare logits, float32 [n_positions, n_vocab] each, of the ids below `n_tokens`.
+
+    Those beyond pad a vocabulary: they cannot be chosen, and their spread says nothing.
+    """
+    found, reference = found[:, :n_tokens], reference[:, :n_tokens]
     starts = range(0, len(reference), BLOCK_POSITIONS)
     blocks = [slice(start, start + BLOCK_POSITIONS) for start in starts]
     mean = sum(float(np.sum(reference[at], dtype=np.float64)) for at in blocks) / reference.size
@@ -68,9 +72,8 @@ def compare(found: FloatArray, reference: FloatArray, n_tokens: int | None = Non
         diff = np.abs(found[at].astype(np.float64) - reference[at])
         highest = float(np.maximum(highest, np.max(diff)))  # which keeps a NaN
         total += float(np.sum(diff))
-        choices, expected = found[at, :n_tokens], reference[at, :n_tokens]
-        same = np.argmax(choices, axis=-1) == np.argmax(expected, axis=-1)
-        best = np.partition(expected, -2, axis=-1)[:, -2:]
+        same = np.argmax(found[at], axis=-1) == np.argmax(reference[at], axis=-1)
+        best = np.partition(reference[at], -2, axis=-1)[:, -2:]
         n_same += int(np.sum(same))
         n_near += int(np.sum(~same & (best[:, 1] - best[:, 0] < 2 * tolerance)))
     return Comparison(
