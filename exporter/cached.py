@@ -1,5 +1,6 @@
 """Graphs that were traced before: a second start neither traces nor checks them again."""
 
+import contextlib
 import functools
 import hashlib
 from collections.abc import Callable
@@ -88,10 +89,10 @@ def _places(model: Model) -> tuple[Path | None, Weights]:
     plain = {leaf: replace(t, path=t.path.resolve()) for leaf, t in model.checkpoint.stored.items()}
     folders = {tensor.path.parent for tensor in plain.values()}
     if len(folders) == 1:
-        try:
-            return folders.pop(), Weights.where_stored(plain)
-        except ExportError:
-            pass
+        with contextlib.suppress(ExportError, UnicodeEncodeError):
+            folder = folders.pop()
+            str(folder).encode()  # onnxruntime takes names in UTF-8
+            return folder, Weights.where_stored(plain)
     return None, Weights.lay_out("weights", dict(leaves(model.params)))
 
 

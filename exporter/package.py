@@ -49,6 +49,12 @@ class Package:
         names = {name: name for name in HParams.__annotations__}
         return read_sizes(self.directory / MANIFEST, sizes, names)
 
+    @property
+    def choices(self) -> slice:
+        """What selects the logits of ids that can have a token."""
+        n_tokens = self.manifest["model"].get("n_tokens")
+        return slice(n_tokens if type(n_tokens) is int and n_tokens > 1 else None)
+
     def graph_path(self, name: str) -> Path:
         """The model file of a graph."""
         return self.directory / str(self.manifest["graphs"][name]["file"])
@@ -100,7 +106,8 @@ def open_package(directory: str | Path) -> Package:
         files = dict(manifest["files"])
         named = {name: graph["file"] for name, graph in manifest["graphs"].items()}
         fingerprints = {name: (file["bytes"], file["sha256"]) for name, file in files.items()}
-        dict(manifest["model"]["hparams"])
+        if type(manifest["model"]["hparams"]) is not dict:
+            raise TypeError("its sizes are not an object")  # noqa: TRY301
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
         raise ExportError(
             f"{directory}: no {MANIFEST} of an export ({e}); expected a folder that "
@@ -118,7 +125,7 @@ def open_package(directory: str | Path) -> Package:
         )
     for name, (n_bytes, sha256) in fingerprints.items():
         path = directory / _inside(name, directory / MANIFEST)
-        if not path.is_file() or not path.resolve().is_relative_to(directory.resolve()):
+        if not _lies_in(directory, path):
             raise ExportError(
                 f"{path}: missing, or a link that leads outside; {MANIFEST} names it. "
                 "Export it again."
@@ -129,6 +136,13 @@ def open_package(directory: str | Path) -> Package:
                 f"{MANIFEST}). Export it again."
             )
     return Package(directory, manifest)
+
+
+def _lies_in(directory: Path, path: Path) -> bool:
+    try:
+        return path.is_file() and path.resolve().is_relative_to(directory.resolve())
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

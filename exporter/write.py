@@ -69,12 +69,16 @@ def export(
         Where the model's files were changed since it was loaded.
     """
     directory = Path(directory).absolute()
+    _check_name(directory)
     model.check_files()
-    graphs = GraphSet.trace(_shortened(model, n_ctx), target, opset)
     try:
         if directory.is_dir() and directory.samefile(model.directory):
-            return _export_beside(graphs, directory, verify)
-        return _export_new(graphs, directory, verify)
+            write = _export_beside
+            _check_beside(directory)
+        else:
+            write = _export_new
+            _check_new(directory)
+        return write(GraphSet.trace(_shortened(model, n_ctx), target, opset), directory, verify)
     except OSError as e:
         raise ExportError(
             f"{directory}: {e.strerror or e}; nothing was left there. Mend that and export again."
@@ -100,16 +104,20 @@ class GraphSet:
         }
         return cls(model, traced, target, opset)
 
-    def write(self, directory: Path, folder: str, weights: Weights) -> None:
+    def write(self, directory: Path, folder: str, weights: Weights, created: list[Path]) -> None:
         """Write the graphs' files, each new, and check them together with their weights."""
         for name, graph in self.graphs.items():
             path = directory / folder / GRAPHS[name]
-            with path.open("xb") as stream:
-                stream.write(to_onnx(graph, weights).SerializeToString(deterministic=True))
+            _write_new(path, to_onnx(graph, weights).SerializeToString(deterministic=True), created)
             check_file(path)
 
     def package(
-        self, directory: Path, folder: str, files: Iterable[Path], verify: Verify | None
+        self,
+        directory: Path,
+        folder: str,
+        files: Iterable[Path],
+        verify: Verify | None,
+        created: list[Path],
     ) -> Package:
         """The package that these graphs and files are; written when it has proved itself."""
         model = self.model
@@ -121,6 +129,7 @@ class GraphSet:
                 "hparams": dict(model.hparams),
                 "weights_sha256": model.weights_sha256,
                 "tokenizer_sha256": model.tokenizer.sha256,
+                "n_tokens": model.tokenizer.max_id + 1,
             },
             "opset": self.opset,
             "target": self.target,
@@ -135,12 +144,11 @@ class GraphSet:
         package = Package(directory, manifest)
         if verify is not None:
             manifest["parity"] = verify(package)
-        _write_json(directory / MANIFEST, manifest)
+        _write_new(directory / MANIFEST, _json(manifest), created)
         return package
 
 
 def _export_new(graphs: GraphSet, directory: Path, verify: Verify | None) -> Package:
-    _check_new(directory)
     model = graphs.model
     # Beside the directory, under a name that is nobody's.
     scratch = Path(tempfile.mkdtemp(".part", f".{directory.name[:60]}.", directory.parent))
@@ -150,11 +158,11 @@ def _export_new(graphs: GraphSet, directory: Path, verify: Verify | None) -> Pac
         arrays = dict(leaves(model.params))
         weights = Weights.lay_out(WEIGHTS_FILE, arrays)
         weights.write(part / "onnx", arrays, model.checkpoint.stored)
-        graphs.write(part, "onnx/", weights)
+        graphs.write(part, "onnx/", weights, [])
         write_tokenizer(model.tokenizer, part)
-        _write_json(part / "config.json", _config(model))
+        (part / "config.json").write_bytes(_json(_config(model)))
         files = [path for path in part.rglob("*") if path.is_file()]
-        package = graphs.package(part, "onnx/", files, verify)
+        package = graphs.package(part, "onnx/", files, verify, [])
         if directory.exists():
             directory.rmdir()
         part.rename(directory)
@@ -165,27 +173,53 @@ def _export_new(graphs: GraphSet, directory: Path, verify: Verify | None) -> Pac
 
 def _export_beside(graphs: GraphSet, directory: Path, verify: Verify | None) -> Package:
     """Into the model's own directory: what is there is used, nothing of it is touched."""
-    written = [directory / name for name in (*GRAPHS.values(), MANIFEST)]
-    for path in written:
-        if os.path.lexists(path):
-            raise ExportError(
-                f"{path}: is there already; an export into the model's own folder replaces "
-                "nothing. Remove it, or choose another folder."
-            )
     stored = graphs.model.checkpoint.stored
     weights = Weights.where_stored(stored)
-    weights_files = {tensor.path for tensor in stored.values()}
+    weights_files = {directory / tensor.path.name for tensor in stored.values()}
+    created: list[Path] = []
     try:
-        graphs.write(directory, "", weights)
+        graphs.write(directory, "", weights, created)
         files = [*(directory / file for file in GRAPHS.values()), *weights_files]
-        return graphs.package(directory, "", files, verify)
+        return graphs.package(directory, "", files, verify, created)
+    except FileExistsError as e:
+        _remove(created)
+        raise ExportError(_taken(Path(e.filename))) from None
     except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
+        _remove(created)
         raise
 
 
+def _check_name(directory: Path) -> None:
+    try:
+        str(directory).encode()
+    except UnicodeEncodeError:
+        raise ExportError(
+            f"{str(directory)!a}: is no name in UTF-8, which onnx and onnxruntime need. "
+            "Choose another."
+        ) from None
+
+
+def _check_beside(directory: Path) -> None:
+    for name in (*GRAPHS.values(), MANIFEST):
+        if os.path.lexists(directory / name):
+            raise ExportError(_taken(directory / name))
+
+
+def _taken(path: Path) -> str:
+    return (
+        f"{path}: is there already; an export into the model's own folder replaces nothing. "
+        "Remove it, or choose another folder."
+    )
+
+
+def _remove(created: list[Path]) -> None:
+    for path in created:
+        path.unlink(missing_ok=True)
+
+
 def _check_new(directory: Path) -> None:
+    if directory.is_symlink():
+        raise ExportError(f"{directory}: is a link; expected a new or empty folder itself.")
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise ExportError(
             f"{directory}: is there and not empty; expected a new or empty folder. "
@@ -201,12 +235,14 @@ def _check_new(directory: Path) -> None:
 def _shortened(model: Model, n_ctx: int | None) -> Model:
     """The same model for rows of `n_ctx` tokens."""
     most = model.hparams["n_ctx"]
-    if n_ctx is None or n_ctx == most:
+    if n_ctx is None:
         return model
-    if type(n_ctx) is not int or not 1 <= n_ctx < most:
+    if type(n_ctx) is not int or not 1 <= n_ctx <= most:
         raise ExportError(
             f"n_ctx {n_ctx}: expected 1 to {most}, the model's own. Pass one of those."
         )
+    if n_ctx == most:
+        return model
     hparams: HParams = {**model.hparams, "n_ctx": n_ctx}
     params = {**model.params, "wpe": model.params["wpe"][:n_ctx]}
     checkpoint = Checkpoint.in_memory(hparams, params)
@@ -248,5 +284,12 @@ def _describe(graph: Graph, file: str) -> dict[str, Any]:
     }
 
 
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+def _json(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def _write_new(path: Path, content: bytes, created: list[Path]) -> None:
+    """Write a file that must not be there, and note that it is ours."""
+    with path.open("xb") as stream:
+        created.append(path)
+        stream.write(content)

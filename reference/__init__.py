@@ -8,7 +8,7 @@ from .errors import (
     TokenizerError,
     UnknownTokenError,
 )
-from .generate import generate, greedy
+from .generate import generate, greedy, most_likely
 from .gpt2 import HParams, gpt2, next_logits, param_count, param_shapes
 from .models import Model, load_model
 from .tokenizer import Tokenizer, WhitespaceTokenizer
@@ -32,6 +32,7 @@ __all__ = [
     "greedy",
     "load_model",
     "load_tokenizer",
+    "most_likely",
     "next_logits",
     "param_count",
     "param_shapes",

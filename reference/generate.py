@@ -5,11 +5,18 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from .gpt2 import Params, gpt2
+from .gpt2 import Array, Params, gpt2
+from .tokenizer import Choices
+
+
+def most_likely(logits: Array, choices: Choices = slice(None)) -> Array:  # [..., n] -> [...]
+    """The id of the highest logit, the first of equals, among those that can be chosen."""
+    found = np.argmax(logits[..., choices], axis=-1)
+    return found if isinstance(choices, slice) else choices[found]
 
 
 def greedy(
-    ids: Sequence[int], params: Params, n_head: int, n_tokens: int | None = None
+    ids: Sequence[int], params: Params, n_head: int, choices: Choices = slice(None)
 ) -> Iterator[int]:
     """Yield the most likely next token, append it, and go on until n_ctx is full.
 
@@ -21,8 +28,8 @@ def greedy(
         As in `gpt2`.
     n_head : int
         Attention heads.
-    n_tokens : int, optional
-        Ids below it can be chosen; by default all of the model's.
+    choices : slice or int64 array
+        Ids that can be chosen, as `Tokenizer.choices`; by default all of the model's.
 
     Yields
     ------
@@ -33,7 +40,7 @@ def greedy(
     ids = list(ids)
     while len(ids) < n_ctx:
         logits = gpt2(np.array(ids, dtype=np.int64), **params, n_head=n_head)
-        ids.append(int(np.argmax(logits[-1, :n_tokens])))
+        ids.append(int(most_likely(logits[-1], choices)))
         yield ids[-1]
 
 

@@ -108,6 +108,7 @@ def load_model(
     directory = find_model(name_or_dir, models_dir)
     if directory is None:
         directory = fetch_model(str(name_or_dir), models_dir, base_url)
+    directory = directory.absolute()  # the files are looked at again later, from wherever
     _check_complete(directory)
     layout = _layout_module(directory).describe(directory)
     hparams = layout.hparams

@@ -5,14 +5,17 @@ import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, pairwise, repeat
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import regex
 
 from .errors import TokenizerError, UnknownTokenError
 from .unicode16 import is_unassigned, mask_unassigned
 
 END_OF_TEXT = "<|endoftext|>"
+Choices: TypeAlias = slice | npt.NDArray[np.int64]  # indexes the last axis of logits
 
 # How GPT-2 cuts a text into words before any merge: contractions, then runs of letters,
 # digits or signs with at most one space in front, then the white space that is left.
@@ -23,6 +26,7 @@ LETTERS = regex.compile(r"[\p{L}\p{N}]")
 FEW_BYTES = 24  # up to which looking through all pairs is faster than a heap
 NEVER = 1 << 62  # the rank of a pair that is not joined
 CACHED_WORD_LETTERS = 64  # longer words are merged each time, so that the cache stays small
+CACHED_WORD_IDS = 64
 CACHED_WORDS = 1 << 17
 
 
@@ -51,11 +55,15 @@ class AddedToken:
         Its id.
     special : bool
         Whether it is read as a token only on request; others always are.
+    normalized : bool
+        Whether it is looked for only in what the others have left, as the `tokenizers` package
+        does with tokens of that flag.
     """
 
     content: str
     token_id: int
     special: bool
+    normalized: bool = False
 
 
 class Tokenizer:
@@ -99,15 +107,14 @@ class Tokenizer:
         self.vocab = dict(vocab)
         self.merges = list(merges)
         self.added = {token.content: token for token in added}
-        if END_OF_TEXT in vocab:
-            end = AddedToken(END_OF_TEXT, vocab[END_OF_TEXT], special=True)
+        if (end := _end_of_text(vocab)) is not None:
             self.added.setdefault(END_OF_TEXT, end)
         self._bytes = {
             token_id: _spell(token, letters)
             for token, token_id in vocab.items()
             if token not in self.added
         }
-        self._bytes |= {t.token_id: t.content.encode() for t in self.added.values()}
+        self._bytes |= {t.token_id: _spell_added(t, vocab, letters) for t in self.added.values()}
         moved = [t for t in self.added.values() if vocab.get(t.content, t.token_id) != t.token_id]
         if moved or len(self._bytes) < len(vocab.keys() | self.added.keys()):
             raise TokenizerError(
@@ -137,8 +144,8 @@ class Tokenizer:
                     "vocabulary lacks. Take both files from the same model."
                 ) from None
         self._words = WordCache(self._merge)
-        self._always = _pattern(t.content for t in self.added.values() if not t.special)
-        self._on_request = _pattern(self.added)
+        self._always = _patterns(t for t in self.added.values() if not t.special)
+        self._on_request = _patterns(self.added.values())
 
     def __len__(self) -> int:
         """How many ids the vocabulary has."""
@@ -150,6 +157,13 @@ class Tokenizer:
         return max(self._bytes)
 
     @property
+    def choices(self) -> Choices:
+        """What selects the logits of ids that have a token, where a model has more."""
+        if len(self) == self.max_id + 1:
+            return slice(len(self))
+        return np.array(sorted(self._bytes), dtype=np.int64)
+
+    @property
     def sha256(self) -> str:
         """Hash of vocabulary and merges, whatever files they came from."""
         digest = hashlib.sha256()
@@ -158,8 +172,9 @@ class Tokenizer:
         for (left, right), rank in self._ranks.items():
             digest.update(b"%d %d %d %d\n" % (rank, left, right, self._joined[rank]))
         for token in sorted(self.added.values(), key=lambda token: token.token_id):
-            if token.content != END_OF_TEXT or not token.special:
-                digest.update(b"added %d %d\n" % (token.token_id, token.special))
+            if token != _end_of_text(self.vocab):
+                flags = token.token_id, token.special, token.normalized
+                digest.update(b"added %d %d %d\n" % flags)
         return digest.hexdigest()
 
     def encode(self, text: str, *, allow_special: bool = False) -> list[int]:
@@ -185,15 +200,8 @@ class Tokenizer:
                 f"lone surrogate U+{ord(text[e.start]):04X} at character {e.start}; expected "
                 "Unicode text. Fix the text where it was cut or decoded."
             ) from None
-        added = self._on_request if allow_special else self._always
-        if added is None:
-            return self._encode_words(text)
-        ids, at = [], 0
-        for match in added.finditer(text):
-            ids += self._encode_words(text[at : match.start()])
-            ids.append(self.added[match[0]].token_id)
-            at = match.end()
-        return ids + self._encode_words(text[at:])
+        patterns = self._on_request if allow_special else self._always
+        return self._encode_around(text, patterns) if patterns else self._encode_words(text)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that one id stands for.
@@ -213,6 +221,17 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text of any list of ids; bytes that are no UTF-8 come out as U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
+
+    def _encode_around(self, text: str, patterns: Sequence[Any]) -> list[int]:
+        """Ids of the added tokens that the first pattern finds, and of what is between them."""
+        if not patterns:
+            return self._encode_words(text)
+        ids, at = [], 0
+        for match in patterns[0].finditer(text):
+            ids += self._encode_around(text[at : match.start()], patterns[1:])
+            ids.append(self.added[match[0]].token_id)
+            at = match.end()
+        return ids + self._encode_around(text[at:], patterns[1:])
 
     def _encode_words(self, text: str) -> list[int]:
         try:
@@ -292,7 +311,7 @@ class WordCache(dict[str, tuple[int, ...]]):
         if not word.isascii() and any(map(is_unassigned, LETTERS.findall(word))):
             raise NewLetterError  # such a word is never kept, so none is found without asking
         ids = tuple(self._merge(word.encode()))
-        if len(word) <= CACHED_WORD_LETTERS:
+        if len(word) <= CACHED_WORD_LETTERS and len(ids) <= CACHED_WORD_IDS:
             if len(self) >= CACHED_WORDS:
                 self.clear()
             self[word] = ids
@@ -342,7 +361,41 @@ def _spell(token: str, letters: Mapping[str, int]) -> bytes:
         ) from None
 
 
-def _pattern(contents: Iterable[str]) -> Any:
-    """Finds any of the texts, the longest where several begin; None where there are none."""
-    longest_first = sorted(contents, key=len, reverse=True)
-    return regex.compile("|".join(map(regex.escape, longest_first))) if longest_first else None
+def _spell_added(token: AddedToken, vocab: Mapping[str, int], letters: Mapping[str, int]) -> bytes:
+    """In the vocabulary it stands in byte letters, unless it holds others."""
+    if token.content in vocab and letters.keys() >= set(token.content):
+        return _spell(token.content, letters)
+    return token.content.encode()
+
+
+def _end_of_text(vocab: Mapping[str, int]) -> AddedToken | None:
+    """The special token that a vocabulary has without saying so."""
+    if END_OF_TEXT not in vocab:
+        return None
+    return AddedToken(END_OF_TEXT, vocab[END_OF_TEXT], special=True)
+
+
+def _patterns(tokens: Iterable[AddedToken]) -> list[Any]:
+    """What finds added tokens, in the order in which they are looked for."""
+    contents: dict[bool, list[str]] = {False: [], True: []}
+    for token in tokens:
+        contents[token.normalized].append(token.content)
+    return [regex.compile(_longest_first(texts, 2)) for texts in contents.values() if texts]
+
+
+def _longest_first(texts: Sequence[str], depth: int) -> str:
+    """A pattern for any of the texts, the longest where several begin.
+
+    Grouped by their first letters: a plain list of thousands would be tried at every place.
+    """
+    if depth == 0:
+        return "|".join(map(regex.escape, sorted(texts, key=len, reverse=True)))
+    rests: dict[str, list[str]] = {}
+    for text in texts:
+        rests.setdefault(text[:1], []).append(text[1:])
+    ended = rests.pop("", None)
+    groups = [
+        f"{regex.escape(first)}(?:{_longest_first(rest, depth - 1)})"
+        for first, rest in rests.items()
+    ]
+    return "|".join([*groups, *([""] if ended else [])])

@@ -13,6 +13,7 @@ PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 WHOLE = "tokenizer.json"
 ADDED = "added_tokens.json"
 CONFIG = "tokenizer_config.json"
+SPECIAL = "special_tokens_map.json"
 
 # What the tokenizer files may say of how a text becomes ids, and what we do: the first is what a
 # missing option means. Anything else is refused by name.
@@ -30,7 +31,13 @@ MODEL_VALUES: dict[str, tuple[Any, ...]] = {
     "ignore_merges": (False,),
 }
 BYTE_LEVEL = {"type": ("ByteLevel",), "add_prefix_space": (False,), "use_regex": (True,)}
-ADDED_FLAGS = {"single_word": (False,), "lstrip": (False,), "rstrip": (False,)}
+ADDED_FLAGS = {
+    "single_word": (False,),
+    "lstrip": (False,),
+    "rstrip": (False,),
+    "special": (False, True),
+    "normalized": (False, True),
+}
 
 
 def missing_tokenizer_files(directory: Path) -> list[str]:
@@ -47,8 +54,9 @@ def read_tokenizer(
     Parameters
     ----------
     directory : Path
-        Holds `vocab.json` and `merges.txt`, or `encoder.json` and `vocab.bpe`, or
-        `tokenizer.json`. Tokens of `added_tokens.json` are read too.
+        Holds `tokenizer.json`, which transformers reads first too; or `vocab.json` and
+        `merges.txt`, or `encoder.json` and `vocab.bpe`, and what is said of added tokens beside
+        those.
     eos_id : int, optional
         The token that ends a text, as the model's configuration says; where no token has that id
         it is `<|endoftext|>`.
@@ -65,14 +73,14 @@ def read_tokenizer(
     config = directory / CONFIG
     settings = read_object(config, TokenizerError) if config.is_file() else {}
     _check(config, "", settings, CONFIG_VALUES)
-    for vocab_file, merges_file in PAIRS:
-        if (directory / vocab_file).is_file() and (directory / merges_file).is_file():
-            vocab = _read_vocab(directory / vocab_file)
-            merges = _read_merges(directory / merges_file)
-            added = _read_added(directory, settings)
-            break
-    else:
+    if (directory / WHOLE).is_file():
         vocab, merges, added = _read_whole(directory / WHOLE)
+    else:
+        lacks_least = min(
+            PAIRS, key=lambda names: sum(not (directory / n).is_file() for n in names)
+        )
+        vocab, merges = _read_pair(*(directory / name for name in lacks_least))
+        added = _read_added(directory, settings)
     added = [t for t in added if n_vocab is None or t.token_id < n_vocab or not t.special]
     if eos_id not in {*vocab.values(), *(token.token_id for token in added)}:
         eos_id = None
@@ -90,9 +98,8 @@ def load_tokenizer(vocab_path: Path, merges_path: Path) -> Tokenizer:
     TokenizerError
         Where a file is missing, is not what its name says, or the two do not belong together.
     """
-    vocab, merges = _read_vocab(vocab_path), _read_merges(merges_path)
     try:
-        return Tokenizer(vocab, merges)
+        return Tokenizer(*_read_pair(vocab_path, merges_path))
     except TokenizerError as e:
         raise TokenizerError(f"{vocab_path.parent}: {e}") from None
 
@@ -102,15 +109,17 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
     merges = "".join(f"{left} {right}\n" for left, right in tokenizer.merges)
     (directory / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
     _write_json(directory / "vocab.json", tokenizer.vocab)
-    added = [
-        token
-        for token in tokenizer.added.values()
-        if token.content not in tokenizer.vocab or token.content != END_OF_TEXT
-    ]
+    end_id = tokenizer.vocab.get(END_OF_TEXT, -1)
+    default = AddedToken(END_OF_TEXT, end_id, special=True)
+    added = [token for token in tokenizer.added.values() if token != default]
     if added:
         _write_json(directory / ADDED, {token.content: token.token_id for token in added})
         decoder = {
-            str(token.token_id): {"content": token.content, "special": token.special}
+            str(token.token_id): {
+                "content": token.content,
+                "special": token.special,
+                "normalized": token.normalized,
+            }
             for token in added
         }
         _write_json(directory / CONFIG, {"added_tokens_decoder": decoder})
@@ -121,7 +130,7 @@ def _read_whole(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], list
     found = read_object(path, TokenizerError)
     model = as_object(found.get("model"), f"{path}: model", TokenizerError)
     _check(path, "model.", model, MODEL_VALUES)
-    _check(path, "", found, {"normalizer": (None,)})
+    _check(path, "", found, {"version": ("1.0",), "normalizer": (None,)})
     before = as_object(found.get("pre_tokenizer"), f"{path}: pre_tokenizer", TokenizerError)
     _check(path, "pre_tokenizer.", before, BYTE_LEVEL)
     after = found.get("post_processor")
@@ -129,6 +138,8 @@ def _read_whole(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], list
         as_object(after, f"{path}: post_processor", TokenizerError)
     ):
         raise _not_implemented(path, "post_processor", after, (None,))
+    # `truncation` and `padding` are a caller's settings, which transformers sets for each call.
+    vocab = _vocab(path, model.get("vocab"))
     merges = []
     for rank, pair in enumerate(_list(path, "merges", model.get("merges")), start=1):
         parts = pair.split(" ") if isinstance(pair, str) else pair
@@ -137,44 +148,98 @@ def _read_whole(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], list
                 f"{path}: merge {rank} is {str(pair)[:80]!r}; expected two tokens. {REMEDY}"
             )
         merges.append((parts[0], parts[1]))
-    added = []
-    for token in _list(path, "added_tokens", found.get("added_tokens")):
-        flags = as_object(token, f"{path}: an added token", TokenizerError)
-        added.append(_added_token(path, flags.get("content"), flags.get("id"), flags))
-    return _vocab(path, model.get("vocab")), merges, added
+    added: list[AddedToken] = []
+    for entry in _list(path, "added_tokens", found.get("added_tokens", [])):
+        flags = as_object(entry, f"{path}: an added token", TokenizerError)
+        token = _added_token(path, flags.get("content"), flags.get("id"), flags)
+        # What the `tokenizers` package gives it, whatever the file says.
+        following = max([len(vocab) - 1, *(t.token_id for t in added)]) + 1
+        expected = vocab.get(token.content, following)
+        if token.token_id != expected or token.content in (t.content for t in added):
+            raise TokenizerError(
+                f"{path}: added token {token.content[:40]!r} has id {token.token_id}; expected "
+                f"{expected}, and each once. {REMEDY}"
+            )
+        added.append(token)
+    return vocab, merges, added
 
 
 def _adds_nothing(post_processor: Mapping[str, Any]) -> bool:
     """Whether a post-processor leaves a text's tokens as they are."""
     if post_processor.get("type") == "TemplateProcessing":
         pieces = post_processor.get("single")
-        return isinstance(pieces, list) and [*map(list, pieces)] == [["Sequence"]]
+        return isinstance(pieces, list) and [isinstance(p, dict) and [*p] for p in pieces] == [
+            ["Sequence"]
+        ]
     return post_processor.get("type") == "ByteLevel"
 
 
-def _read_added(directory: Path, config: Mapping[str, Any]) -> list[AddedToken]:
-    """`added_tokens.json`, with what `tokenizer_config.json` says of each."""
-    path = directory / ADDED
-    if not path.is_file():
-        return []
-    where = f"{directory / CONFIG}: added_tokens_decoder"
-    decoder = as_object(config.get("added_tokens_decoder") or {}, where, TokenizerError)
-    described = [as_object(token, where, TokenizerError) for token in decoder.values()]
-    flags = {str(token.get("content")): token for token in described}
-    return [
-        _added_token(path, content, token_id, flags.get(content, {}))
-        for content, token_id in read_object(path, TokenizerError).items()
-    ]
+def _read_added(directory: Path, settings: Mapping[str, Any]) -> list[AddedToken]:
+    """Tokens of `added_tokens.json` and of `tokenizer_config.json`, special where one says so."""
+    path, config = directory / ADDED, directory / CONFIG
+    where = f"{config}: added_tokens_decoder"
+    decoder = as_object(settings.get("added_tokens_decoder") or {}, where, TokenizerError)
+    found: dict[str, AddedToken] = {}
+    for token_id, entry in decoder.items():
+        flags = as_object(entry, where, TokenizerError)
+        number = int(token_id) if token_id.isdecimal() and len(token_id) < 12 else token_id
+        token = _added_token(config, flags.get("content"), number, flags)
+        found[token.content] = token
+    special = _special(settings) | _special(_read_optional(directory / SPECIAL))
+    for content, token_id in _read_optional(path).items():
+        flags = {"special": content in special, "normalized": content not in special}
+        token = _added_token(path, content, token_id, flags)
+        if found.setdefault(content, token).token_id != token_id:
+            raise TokenizerError(
+                f"{path}: added token {content[:40]!r} has id {token_id}, and another in {CONFIG}. "
+                f"{REMEDY}"
+            )
+    return list(found.values())
+
+
+def _special(settings: Mapping[str, Any]) -> set[str]:
+    """The texts of the tokens that `pad_token` and its like name."""
+    texts = set()
+    for key, value in settings.items():
+        if key.endswith(("_token", "_special_tokens")):
+            for token in value if isinstance(value, list) else [value]:
+                text = token.get("content") if isinstance(token, dict) else token
+                if isinstance(text, str):
+                    texts.add(text)
+    return texts
+
+
+def _read_optional(path: Path) -> dict[str, Any]:
+    return read_object(path, TokenizerError) if path.is_file() else {}
 
 
 def _added_token(path: Path, content: Any, token_id: Any, flags: Mapping[str, Any]) -> AddedToken:
-    if not isinstance(content, str) or not content or type(token_id) is not int or token_id < 0:
+    if (
+        not isinstance(content, str)
+        or not content
+        or any(0xD800 <= ord(letter) <= 0xDFFF for letter in content)
+        or type(token_id) is not int
+        or token_id < 0
+    ):
         raise TokenizerError(
-            f"{path}: an added token {str(content)[:40]!r} has id {str(token_id)[:40]!r}; expected "
+            f"{path}: an added token {ascii(content)[:40]} has id {ascii(token_id)[:40]}; expected "
             f"a text and a number, 0 or more. {REMEDY}"
         )
     _check(path, f"of {content[:40]!r}, ", flags, ADDED_FLAGS)
-    return AddedToken(content, token_id, bool(flags.get("special", True)))
+    special = flags.get("special", False)
+    return AddedToken(content, token_id, special, flags.get("normalized", not special))
+
+
+def _read_pair(vocab_path: Path, merges_path: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges; a vocabulary of more than bytes needs some."""
+    vocab = _vocab(vocab_path, read_object(vocab_path, TokenizerError))
+    merges = _read_merges(merges_path)
+    if not merges and any(len(token) > 1 and token != END_OF_TEXT for token in vocab):
+        raise TokenizerError(
+            f"{merges_path}: holds no merges; expected those that belong to {vocab_path.name}. "
+            f"{REMEDY}"
+        )
+    return vocab, merges
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
@@ -193,10 +258,6 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     return merges
 
 
-def _read_vocab(path: Path) -> dict[str, int]:
-    return _vocab(path, read_object(path, TokenizerError))
-
-
 def _vocab(path: Path, found: Any) -> dict[str, int]:
     vocab = as_object(found, f"{path}: vocab", TokenizerError)
     if not all(type(token_id) is int and token_id >= 0 for token_id in vocab.values()):
@@ -207,9 +268,9 @@ def _vocab(path: Path, found: Any) -> dict[str, int]:
 
 
 def _list(path: Path, name: str, found: Any) -> list[Any]:
-    if not isinstance(found or [], list):
+    if not isinstance(found, list):
         raise TokenizerError(f"{path}: {name} is {str(found)[:40]!r}; expected a list. {REMEDY}")
-    return found or []
+    return found
 
 
 def _check(
@@ -221,7 +282,7 @@ def _check(
     """Refuse a value that is not implemented, by the name of its option."""
     for option, values in implemented.items():
         value = found.get(option, values[0])
-        if value not in values:
+        if not any(value == known and type(value) is type(known) for known in values):
             raise _not_implemented(path, f"{prefix}{option}", value, values)
 
 

@@ -1,15 +1,19 @@
 """An exported directory against the NumPy reference, graph by graph."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from exporter import ExportError
 from exporter.package import GRAPHS, Package, open_package
 from reference import PicobatchError, gpt2
 
 from .checker import CheckReport, compare
-from .engine import FloatArray, IntArray, is_large, open_session
+from .engine import RUNTIME_ERRORS, FloatArray, IntArray, is_large, open_session
+from .messages import cut
 from .settings import available_threads
 
 PROMPTS_PER_BATCH = 2  # two rows, so that the symbolic batch axis is really used
@@ -51,26 +55,55 @@ def check_package(package: Package, threads: int | None = None) -> dict[str, Che
     del params  # and with it the memory that their file is mapped into
     reports = {}
     for name in GRAPHS:
-        session = open_session(package.graph_path(name), threads or available_threads(), lean=lean)
+        path = package.graph_path(name)
+        with _blaming(path):
+            session = open_session(path, threads or available_threads(), lean=lean)
         reports[name] = CheckReport()
         for start in range(0, len(prompts), PROMPTS_PER_BATCH):
             some = slice(start, start + PROMPTS_PER_BATCH)
             feeds = _feeds(name, prompts[some], package.hparams["n_ctx"])
-            _compare_rows(name, session.run(None, feeds)[0], expected[some], reports[name])
-        del session  # before the next takes as much memory
+            with _blaming(path):
+                logits = session.run(["logits"], feeds)[0]
+            _check_shape(path, logits, (*feeds.popitem()[1].shape, package.hparams["n_vocab"]))
+            _compare_rows(name, logits, expected[some], package.choices, reports[name])
+        del session, logits  # before the next takes as much memory
     return reports
 
 
+@contextmanager
+def _blaming(path: Path) -> Iterator[None]:
+    """Say of which graph onnxruntime complains."""
+    try:
+        yield
+    except RUNTIME_ERRORS as e:
+        raise ExportError(
+            f"{path}: onnxruntime refuses it ({cut(str(e))}); expected the graph that was "
+            "exported. Export it again."
+        ) from None
+
+
+def _check_shape(path: Path, logits: FloatArray, expected: tuple[int, ...]) -> None:
+    if logits.shape != expected or logits.dtype != np.float32:
+        raise ExportError(
+            f"{path}: gives {logits.dtype} {list(logits.shape)}; expected float32 "
+            f"{list(expected)}. Export it again."
+        )
+
+
 def _compare_rows(
-    name: str, logits: FloatArray, expected: list[FloatArray], report: CheckReport
+    name: str,
+    logits: FloatArray,
+    expected: list[FloatArray],
+    choices: slice,
+    report: CheckReport,
 ) -> None:
     """Compare a graph's logits of some prompts: at every position, or at the last."""
     for row, reference in zip(logits, expected, strict=True):
         n_tokens = len(reference)
         if name == "forward":
-            compared = compare(row[:n_tokens], reference)
+            compared = compare(row[:n_tokens], reference, choices)
         else:
-            compared = compare(row[None], reference[-1:])
+            compared = compare(row[None], reference[-1:], choices)
         report.add(f"{name}, a prompt of {n_tokens} tokens", compared)
 
 

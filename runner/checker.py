@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from reference import Model, gpt2
+from reference.tokenizer import Choices
 
 from .engine import FloatArray
 from .generate import RunningSequence
@@ -56,12 +57,12 @@ class Comparison:
         return self.max_abs_diff <= self.tolerance and self.disagreements == 0
 
 
-def compare(found: FloatArray, reference: FloatArray, n_tokens: int | None = None) -> Comparison:
-    """Compare logits, float32 [n_positions, n_vocab] each, of the ids below `n_tokens`.
+def compare(found: FloatArray, reference: FloatArray, choices: Choices = slice(None)) -> Comparison:
+    """Compare logits, float32 [n_positions, n_vocab] each, of the ids that can be chosen.
 
-    Those beyond pad a vocabulary: they cannot be chosen, and their spread says nothing.
+    The others pad a vocabulary: they are never chosen, and their spread says nothing.
     """
-    found, reference = found[:, :n_tokens], reference[:, :n_tokens]
+    found, reference = found[:, choices], reference[:, choices]
     starts = range(0, len(reference), BLOCK_POSITIONS)
     blocks = [slice(start, start + BLOCK_POSITIONS) for start in starts]
     mean = sum(float(np.sum(reference[at], dtype=np.float64)) for at in blocks) / reference.size
@@ -198,6 +199,6 @@ class Checker:
             **self._model.params,
             n_head=self._model.hparams["n_head"],
         )
-        n_tokens = self._model.tokenizer.max_id + 1
-        self.report.add(sequence.prompt.where, compare(found, logits[-len(found) :], n_tokens))
+        compared = compare(found, logits[-len(found) :], self._model.tokenizer.choices)
+        self.report.add(sequence.prompt.where, compared)
         sequence.logits = None

@@ -166,6 +166,8 @@ def cli() -> None:
     Exit codes: 0 done, 1 failed, 2 usage, 3 finished with bad rows, 4 logits disagree with
     the reference.
     """
+    # What a scheduler sends: leave as after an error, so that no part is left behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 @cli.command()
@@ -217,8 +219,6 @@ def batch(source: str, model: str | None, **options: Any) -> None:
 
     Files end in .parquet, .jsonl, .jsonl.gz or .jsonl.zst; - is JSONL on stdin or stdout.
     """
-    # What a scheduler sends: leave as after an error, so that no part is left behind.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     report = run(RunSettings(input=source, model=_model_or_demo(model), **options))
     click.echo(printable(report.summary()), err=True)
     sys.exit(report.exit_code)

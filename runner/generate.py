@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from reference import Tokenizer, TokenizerError
+from reference import Tokenizer, TokenizerError, most_likely
+from reference.tokenizer import Choices
 
 from .engine import C, Engine, FloatArray, IntArray
 from .records import Completion, FinishReason, Prompt, Reject, Result
@@ -97,7 +98,7 @@ class RunningSequence:
 def generate(
     engine: Engine[C],
     sequences: Sequence[RunningSequence],
-    n_tokens: int,
+    choices: Choices,
     on_step: Callable[[Sequence[RunningSequence]], None] | None = None,
 ) -> None:
     """Complete all sequences greedily, together.
@@ -108,7 +109,7 @@ def generate(
         Runs the model.
     sequences : sequence of RunningSequence
         Of one group of the engine; they hold the results afterwards.
-    n_tokens : int
+    choices : slice or int64 array
         As in `choose`.
     on_step : callable
         Called after each step with the sequences that got a token.
@@ -119,7 +120,7 @@ def generate(
     prompts = [sequence.prompt.ids for sequence in live]
     cache, logits = engine.prefill(prompts, max(sequence.n_tokens for sequence in live))
     while True:
-        tokens, logprobs = choose(logits, n_tokens)
+        tokens, logprobs = choose(logits, choices)
         for sequence, token, logprob, row in zip(live, tokens, logprobs, logits, strict=True):
             sequence.append(int(token), float(logprob), row)
         if on_step is not None:
@@ -133,23 +134,23 @@ def generate(
         logits = engine.decode(cache, tokens[going])
 
 
-def choose(logits: FloatArray, n_tokens: int) -> tuple[IntArray, FloatArray]:
+def choose(logits: FloatArray, choices: Choices) -> tuple[IntArray, FloatArray]:
     """The greedy choice of each row, the first of equals, and its log-probability.
 
     Parameters
     ----------
     logits : float32 [n_slots, n_vocab]
         Of the model.
-    n_tokens : int
-        Ids below it can be chosen. What a model has beyond its tokenizer pads a matrix: it takes
-        its share of the probability, as in the model, but stands for no text.
+    choices : slice or int64 array
+        Ids that can be chosen. What a model has beyond its tokenizer pads a matrix: it takes its
+        share of the probability, as in the model, but stands for no text.
 
     Returns
     -------
     tokens : int64 [n_slots]
     logprobs : float32 [n_slots]
     """
-    tokens = np.argmax(logits[:, :n_tokens], axis=-1)
+    tokens = most_likely(logits, choices)
     chosen = np.take_along_axis(logits, tokens[:, None], axis=-1)
     highest = np.max(logits, axis=-1, keepdims=True)
     total = np.sum(np.exp(logits - highest), axis=-1, dtype=np.float64)

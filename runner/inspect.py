@@ -33,7 +33,7 @@ def inspect_path(path: Path, *, as_json: bool = False) -> str:
         if as_json:
             return json.dumps(found, indent=2)
         return "\n".join(_package_lines(found) if path.is_dir() else _job_lines(found))
-    except (LookupError, TypeError, AttributeError, ValueError) as e:
+    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as e:
         raise InputError(f"{path}: {_foreign(e)}") from None
 
 

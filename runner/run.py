@@ -133,7 +133,7 @@ class Job:
         progress.advance(len(results), 0)
         for batch in batches(self.engine, sequences, self.settings.batch_size):
             with self.clock.measure("generate"):
-                generate(self.engine, batch, self.model.tokenizer.max_id + 1)
+                generate(self.engine, batch, self.model.tokenizer.choices)
             with self.clock.measure("check"):
                 for sequence in batch:
                     if sequence.logits:

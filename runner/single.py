@@ -55,7 +55,7 @@ def complete(
             shown = max(end, shown)
 
     engine = WindowEngine(model, settings.threads)
-    generate(engine, [sequence], model.tokenizer.max_id + 1, show)
+    generate(engine, [sequence], model.tokenizer.choices, show)
     result: Result = sequence.result()
     if isinstance(result, Reject):
         raise InputError(f"{result}.")

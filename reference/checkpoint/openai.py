@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from glob import escape
 from pathlib import Path
 
 from ..errors import ModelError
@@ -49,7 +50,11 @@ def missing(directory: Path) -> list[str]:
     index, data = weights_files(directory)
     lacks = [path.name for path in (directory / SIZES_FILE, index) if not path.is_file()]
     # Data of another number of shards is there: the index says what is wrong.
-    return lacks if [*directory.glob(f"{index.stem}.data-00000-of-?????")] else [*lacks, data.name]
+    return (
+        lacks
+        if [*directory.glob(f"{escape(index.stem)}.data-00000-of-?????")]
+        else [*lacks, data.name]
+    )
 
 
 def read_hparams(path: Path) -> HParams:

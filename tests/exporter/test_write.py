@@ -11,10 +11,12 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from exporter import ExportError, export, open_package
-from reference import ModelError, gpt2, load_model
+from exporter.package import fingerprint
+from reference import ModelError, PicobatchError, gpt2, load_model
 from reference.models import DEMO_DIR
 from reference.tokenizer_files import read_tokenizer
 from reference.tree import leaves
+from runner import RunSettings, run
 from runner.check import check_directory
 
 OPENAI = Path(__file__).parents[1] / "golden" / "tensorflow" / "gpt2"
@@ -168,3 +170,134 @@ def test_the_tokenizer_of_any_layout_goes_along(model_dir, tmp_path):
     model = load_model(model_dir)
     export(model, tmp_path / "out", n_ctx=8)
     assert read_tokenizer(tmp_path / "out").sha256 == model.tokenizer.sha256
+
+
+# Found by trying to break it.
+
+
+@pytest.mark.parametrize("model", ["m", "./m", "link", "x/../m", "absolute"])
+@pytest.mark.parametrize("directory", ["m", "m/", "link", "absolute"])
+def test_the_models_own_folder_by_any_name(tmp_path, monkeypatch, model, directory):
+    shutil.copytree(DEMO_DIR, tmp_path / "m")
+    (tmp_path / "link").symlink_to(tmp_path / "m")
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(tmp_path)
+    names = {"absolute": str(tmp_path / "m")}
+    export(load_model(names.get(model, model)), names.get(directory, directory), n_ctx=8)
+    assert set(open_package("m").manifest["files"]) == {
+        "model.onnx",
+        "next_logits.onnx",
+        "model.safetensors",
+    }
+    assert all(report.agrees for report in check_directory("link").values())
+
+
+def test_another_working_directory_later(tmp_path, monkeypatch):
+    shutil.copytree(DEMO_DIR, tmp_path / "m")
+    monkeypatch.chdir(tmp_path)
+    model = load_model("m")
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    assert_computes(export(model, "out", n_ctx=8), model)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_somebody_else_makes_meanwhile_is_kept(tmp_path, name):
+    folder = shutil.copytree(DEMO_DIR, tmp_path / "model")
+    model = load_model(folder)
+
+    def interfere(package):
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).write_text("mine")
+        (folder / "manifest.json").touch()
+        return {}
+
+    with pytest.raises(ExportError, match="manifest.json: is there already"):
+        export(model, folder, n_ctx=8, verify=interfere)
+    assert (folder / "manifest.json").read_text() in ("", "mine")
+
+
+def test_a_link_is_no_new_folder(demo, tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("link", "dangling"):
+        with pytest.raises(ExportError, match=f"{name}: is a link; expected a new or empty"):
+            export(demo, tmp_path / name, n_ctx=8)
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    """onnx and onnxruntime take none: such a model still runs, from arrays."""
+    folder = tmp_path / "m\udcff"
+    shutil.copytree(DEMO_DIR, folder)
+    model = load_model(folder)
+    with pytest.raises(ExportError, match="is no name in UTF-8"):
+        export(model, tmp_path / "out\udcff", n_ctx=8)
+    with pytest.raises(ExportError, match="is no name in UTF-8"):
+        export(model, folder, n_ctx=8)
+    assert_computes(export(model, tmp_path / "out", n_ctx=8), model)
+    (tmp_path / "in.jsonl").write_text('{"prompt": "The capital of France is"}\n')
+    report = run(RunSettings(str(tmp_path / "in.jsonl"), str(tmp_path / "o.jsonl"), str(folder)))
+    assert report.exit_code == 0
+
+
+def tampered(folder, change):
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m["model"].update(hparams=[]), "no manifest.json of an export"),
+        (lambda m: m["model"].update(hparams=""), "no manifest.json of an export"),
+        (lambda m: m["model"].update(hparams={"n_ctx": 3}), "n_vocab is 'None'"),
+        (
+            lambda m: m["files"].update({"x" * 300: {"bytes": 1, "sha256": ""}}),
+            "missing, or a link",
+        ),
+    ],
+)
+def test_a_manifest_that_was_tampered_with(demo, tmp_path, change, message):
+    export(demo, tmp_path / "out", n_ctx=8)
+    tampered(tmp_path / "out", change)
+    with pytest.raises(PicobatchError, match=message):
+        check_directory(tmp_path / "out")
+
+
+@pytest.mark.parametrize("graph", ["model.onnx", "next_logits.onnx"])
+@pytest.mark.parametrize("how", ["node", "output", "operator"])
+def test_a_graph_that_was_exchanged_together_with_its_hash(demo, tmp_path, graph, how):
+    export(demo, tmp_path / "out", n_ctx=8)
+    path = tmp_path / "out" / "onnx" / graph
+    proto = onnx.load(path, load_external_data=False)
+    if how == "node":
+        del proto.graph.node[3]
+    elif how == "operator":
+        proto.graph.node[3].op_type = "Nonsense"
+    else:
+        for node in proto.graph.node:
+            node.output[:] = ["other" if name == "logits" else name for name in node.output]
+        proto.graph.output[0].name = "other"
+    path.write_bytes(proto.SerializeToString())
+    tampered(tmp_path / "out", lambda m: m["files"].update({f"onnx/{graph}": fingerprint(path)}))
+    with pytest.raises(ExportError, match=rf"{graph}: onnxruntime refuses it"):
+        check_directory(tmp_path / "out")
+
+
+def test_padding_does_not_widen_the_tolerance_of_an_export(tmp_path, demo):
+    folder = shutil.copytree(DEMO_DIR, tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    wte, bias = tensors["wte.weight"], tensors["ln_f.bias"]
+    tensors["wte.weight"] = np.concatenate([wte, np.tile(9 * np.sign(bias), (48, 1))])
+    save_file(tensors, folder / "model.safetensors")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 2352}))
+    export(load_model(folder), tmp_path / "padded", n_ctx=32)
+    export(demo, tmp_path / "plain", n_ctx=32)
+    padded, plain = (
+        check_directory(tmp_path / n)["forward"].tolerance for n in ("padded", "plain")
+    )
+    assert padded == pytest.approx(plain, rel=0.5)  # random prompts of other ids

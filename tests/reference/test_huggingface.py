@@ -206,7 +206,7 @@ def test_a_padded_vocabulary_loads_and_never_speaks(model_dir, demo):
     assert model.hparams["n_vocab"] == demo.hparams["n_vocab"] + 48
     assert model.tokenizer.max_id + 1 == demo.hparams["n_vocab"]
     ids, n_head = demo.tokenizer.encode("The capital of France is"), demo.hparams["n_head"]
-    padded = greedy(ids, model.params, n_head, model.tokenizer.max_id + 1)
+    padded = greedy(ids, model.params, n_head, model.tokenizer.choices)
     assert list(islice(padded, 5)) == list(islice(greedy(ids, demo.params, n_head), 5))
 
 
@@ -223,6 +223,7 @@ def test_the_end_of_a_text_is_what_config_json_says(model_dir, demo):
 def test_a_token_for_padding_without_an_embedding_is_left_out(model_dir, demo):
     n_vocab = demo.hparams["n_vocab"]
     (model_dir / "added_tokens.json").write_text(json.dumps({"<|pad|>": n_vocab}))
+    (model_dir / "special_tokens_map.json").write_text(json.dumps({"pad_token": "<|pad|>"}))
     assert load_model(model_dir).tokenizer.sha256 == demo.tokenizer.sha256
     config = {"added_tokens_decoder": {str(n_vocab): {"content": "<|pad|>", "special": False}}}
     (model_dir / "tokenizer_config.json").write_text(json.dumps(config))

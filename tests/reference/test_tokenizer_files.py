@@ -95,11 +95,112 @@ def test_added_tokens_beside_vocabulary_and_merges(demo, tmp_path):
         shutil.copy(DEMO_DIR / name, tmp_path)
     (tmp_path / "added_tokens.json").write_text(json.dumps({"foobar": 2304, "<|pad|>": 2305}))
     decoder = {"2304": {"content": "foobar", "special": False, "lstrip": False}}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder}))
+    config = {"added_tokens_decoder": decoder, "pad_token": {"content": "<|pad|>"}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     tokenizer = read_tokenizer(tmp_path)
     assert tokenizer.encode("foobar") == [2304]
     assert 2305 not in tokenizer.encode("<|pad|>")
     assert tokenizer.encode("<|pad|>", allow_special=True) == [2305]
+
+
+MAP = {"pad_token": "<pad>", "additional_special_tokens": ["<a>", {"content": "<b>"}]}
+
+
+@pytest.mark.parametrize("where", ["added_tokens.json", "tokenizer_config.json", "both"])
+@pytest.mark.parametrize("special_in", ["special_tokens_map.json", "tokenizer_config.json"])
+def test_each_file_that_may_tell_of_added_tokens_is_heard(tmp_path, where, special_in):
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(DEMO_DIR / name, tmp_path)
+    ids = {"foo": 2304, "<pad>": 2305, "<a>": 2306, "<b>": 2307}
+    config = {}
+    if where != "tokenizer_config.json":
+        (tmp_path / "added_tokens.json").write_text(json.dumps(ids))
+    if where != "added_tokens.json":
+        config["added_tokens_decoder"] = {
+            str(i): {"content": text, "special": text != "foo"} for text, i in ids.items()
+        }
+    if special_in == "tokenizer_config.json":
+        config |= MAP
+    else:
+        (tmp_path / special_in).write_text(json.dumps(MAP))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    tokenizer = read_tokenizer(tmp_path)
+    special = {token.content for token in tokenizer.added.values() if token.special}
+    assert special == {"<pad>", "<a>", "<b>", "<|endoftext|>"}
+    assert tokenizer.encode("foo") == [2304]
+    assert tokenizer.encode("<a>", allow_special=True) == [2306]
+
+
+def test_two_files_that_give_a_token_two_ids(tmp_path):
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(DEMO_DIR / name, tmp_path)
+    (tmp_path / "added_tokens.json").write_text('{"foo": 2304}')
+    config = {"added_tokens_decoder": {"2305": {"content": "foo"}}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(TokenizerError, match="'foo' has id 2304, and another in tokenizer_config"):
+        read_tokenizer(tmp_path)
+
+
+def test_tokenizer_json_comes_first(demo, tmp_path):
+    """Over a folder with the older files, transformers 5 saves this one alone."""
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(DEMO_DIR / name, tmp_path)
+    theirs = build(demo.tokenizer, ["foobar"])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    assert read_tokenizer(tmp_path).encode("a foobar") == theirs.encode("a foobar").ids
+
+
+@given(
+    st.lists(st.text("ab<x ", min_size=1, max_size=4), min_size=1, max_size=7, unique=True),
+    st.lists(st.booleans(), min_size=7, max_size=7),
+    st.text("ab<x ", max_size=30),
+)
+def test_added_tokens_in_two_passes(demo, tmp_path_factory, contents, normalized, text):
+    """Those that are not normalized are found first, wherever they are."""
+    theirs = build(demo.tokenizer)
+    theirs.add_tokens(
+        [
+            tokenizers.AddedToken(content, normalized=flag)
+            for content, flag in zip(contents, normalized, strict=False)
+        ]
+    )
+    path = tmp_path_factory.mktemp("passes") / "tokenizer.json"
+    theirs.save(str(path))
+    assert read_tokenizer(path.parent).encode(text) == theirs.encode(text).ids
+
+
+def test_thousands_of_added_tokens_are_one_pattern_of_few_branches(demo):
+    """As a list they would be tried one by one at every place of a text."""
+    names = [f"{a}{b}{c}" for a in "bcdfg" for b in "hjklm" for c in range(200)]
+    added = [AddedToken(name, 2304 + i, special=False) for i, name in enumerate(names)]
+    tokenizer = Tokenizer(demo.tokenizer.vocab, demo.tokenizer.merges, added)
+    (pattern,) = tokenizer._always
+    assert pattern.pattern.count("(?:") == 5 + 5 * 5
+    assert tokenizer.encode("bh12 gm199x")[0] == 2304 + names.index("bh12")
+
+
+def test_an_added_token_that_the_vocabulary_has_is_spelled_as_there(demo):
+    word = next(t for t in demo.tokenizer.vocab if t.startswith("Ġ") and len(t) > 3)
+    added = [AddedToken(word, demo.tokenizer.vocab[word], special=False)]
+    tokenizer = Tokenizer(demo.tokenizer.vocab, demo.tokenizer.merges, added)
+    text = f"in {word[1:]} x"
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_an_end_of_text_that_is_not_special_is_written_too(demo, tmp_path):
+    end = AddedToken("<|endoftext|>", demo.tokenizer.eos_id, special=False)
+    tokenizer = Tokenizer(demo.tokenizer.vocab, demo.tokenizer.merges, [end])
+    write_tokenizer(tokenizer, tmp_path)
+    again = read_tokenizer(tmp_path)
+    assert again.sha256 == tokenizer.sha256 != demo.tokenizer.sha256
+    assert again.encode("<|endoftext|>") == [demo.tokenizer.eos_id]
+
+
+def test_a_vocabulary_without_its_merges(demo, tmp_path):
+    shutil.copy(DEMO_DIR / "vocab.json", tmp_path)
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(TokenizerError, match="merges.txt: holds no merges"):
+        read_tokenizer(tmp_path)
 
 
 @given(texts)
@@ -158,7 +259,20 @@ def edited(path, where, value):
         (["added_tokens", 0, "lstrip"], True, "of '<|endoftext|>', lstrip is 'True'"),
         (["added_tokens", 0, "id"], "x", "an added token .* has id 'x'"),
         (["added_tokens", 0, "content"], "", "an added token '' has id"),
-        (["added_tokens", 0, "id"], 5, "two tokens have the same id, or one has two"),
+        (["added_tokens", 0, "id"], 5, "added token '<|endoftext|>' has id 5; expected 2303"),
+        (["added_tokens", 0, "content"], "new", "added token 'new' has id 2303; expected 2304"),
+        (["added_tokens"], None, "added_tokens is 'None'; expected a list"),
+        (["added_tokens", 0, "content"], "a\ud800", "an added token 'a.ud800' has id 2303"),
+        (["added_tokens", 0, "special"], "false", "special is 'false'"),
+        (["model", "merges"], None, "merges is 'None'; expected a list"),
+        (["model", "ignore_merges"], 0, "model.ignore_merges is '0'"),
+        (["pre_tokenizer", "add_prefix_space"], 0, "pre_tokenizer.add_prefix_space is '0'"),
+        (["version"], "2.0", "version is '2.0'"),
+        (
+            ["post_processor"],
+            {"type": "TemplateProcessing", "single": [None]},
+            "post_processor is .*TemplateProcessing",
+        ),
     ],
 )
 def test_what_would_give_other_ids_is_refused_by_name(demo, tmp_path, where, value, message):

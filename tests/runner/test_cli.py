@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -150,6 +151,14 @@ def test_check_of_an_export(exported):
     assert result.exit_code == 0
     assert "forward: check: ok: 4 rows" in result.stdout
     assert "next_logits: check: ok: 4 rows" in result.stdout
+
+
+def test_a_scheduler_that_ends_a_job_is_obeyed_as_an_error_is():
+    """Whatever the command: SIGTERM unwinds it, so that nothing half written stays."""
+    CliRunner().invoke(cli, ["models"])
+    with pytest.raises(SystemExit) as caught:
+        signal.raise_signal(signal.SIGTERM)
+    assert caught.value.code == 128 + signal.SIGTERM
 
 
 def test_check_exits_with_4_where_a_graph_computes_something_else(exported, tmp_path):
