@@ -34,14 +34,17 @@ def write_bundle(prefix: Path, tensors: Iterable[tuple[str, Callable[[], Any]]])
     Path(f"{prefix}.index").write_bytes(table(entries))
 
 
-def table(entries: dict[bytes, bytes], *, kind: int = 0) -> bytes:
-    """An index file of these keys and values; `kind` is how its blocks claim to be compressed."""
-    written, handles = b"", {}
+def table(entries: dict[bytes, bytes], *, kind: int = 0, repeat: int = 1) -> bytes:
+    """An index file of these keys and values.
+
+    `kind` is how its blocks claim to be compressed, `repeat` how often each is listed.
+    """
+    written, handles = b"", dict[bytes, bytes]()
     keys = list(entries)
     for start in range(0, len(keys), ENTRIES_PER_BLOCK):
         some = keys[start : start + ENTRIES_PER_BLOCK]
         handle, block = _block(len(written), {key: entries[key] for key in some}, kind)
-        handles[some[-1] + b"\xff"] = handle
+        handles |= {some[-1] + b"\xff" * (i + 1): handle for i in range(repeat)}
         written += block
     meta_handle, block = _block(len(written), {}, kind)
     written += block

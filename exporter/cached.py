@@ -1,7 +1,6 @@
 """Graphs that were traced before: a second start neither traces nor checks them again."""
 
 import contextlib
-import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -70,7 +69,7 @@ def traced_onnx(trace_graph: Callable[..., Graph], model: Model, **options: Any)
         sorted(options.items()),
         model.weights_sha256,
         sorted(weights.places.items()),
-        (np.__version__, onnx.__version__, _source_sha256()),
+        (np.__version__, onnx.__version__, SOURCE_SHA256),
     )
     proto = cache.load(KIND, key)
     if proto is None:
@@ -96,7 +95,6 @@ def _places(model: Model) -> tuple[Path | None, Weights]:
     return None, Weights.lay_out("weights", dict(leaves(model.params)))
 
 
-@functools.cache
 def _source_sha256() -> str:
     """Hash of the code that a graph follows from."""
     digest = hashlib.sha256()
@@ -104,3 +102,6 @@ def _source_sha256() -> str:
         for path in sorted(package.rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+SOURCE_SHA256 = _source_sha256()  # now, while it is the code that was imported

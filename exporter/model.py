@@ -55,6 +55,11 @@ class Weights:
             Naming a weight that a graph cannot use where it is.
         """
         for name, tensor in stored.items():
+            if not _is_utf8(tensor.path.name):
+                raise ExportError(
+                    f"{str(tensor.path)!a}: is no name in UTF-8, which onnx needs. Rename it, or "
+                    "export to another folder."
+                )
             if not tensor.is_float32 or tensor.path.is_symlink():
                 link = ", behind a link" if tensor.path.is_symlink() else ""
                 raise ExportError(
@@ -184,6 +189,10 @@ def check_file(path: Path) -> None:
         onnx.checker.check_model(str(path), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as e:
         raise ExportError(f"{path}: {e}; expected a valid model. Export it again.") from None
+
+
+def _is_utf8(name: str) -> bool:
+    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in name)
 
 
 def _copy(tensor: Stored, n_bytes: int, stream: BinaryIO) -> None:

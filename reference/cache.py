@@ -16,9 +16,18 @@ DIGEST_BYTES = 32
 
 
 def folder() -> Path:
-    """Where it lies: `PICOBATCH_CACHE_DIR`, or the platform's place for caches."""
+    """Where it lies: `PICOBATCH_CACHE_DIR`, or the platform's place for caches.
+
+    Raises
+    ------
+    OSError
+        Where the user has no home.
+    """
     chosen = os.environ.get(FOLDER_VARIABLE)
-    return Path(chosen) if chosen else platformdirs.user_cache_path("picobatch", appauthor=False)
+    try:
+        return Path(chosen or platformdirs.user_cache_path("picobatch", appauthor=False))
+    except RuntimeError as e:
+        raise OSError(str(e)) from None
 
 
 def key(*parts: object) -> str:
@@ -30,7 +39,7 @@ def load(kind: str, name: str) -> bytes | None:
     """What was stored under this name, if it is there and whole."""
     try:
         stored = (folder() / kind / name).read_bytes()
-    except OSError:
+    except (OSError, ValueError):
         return None
     digest, content = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
     return content if hashlib.sha256(content).digest() == digest else None
@@ -38,8 +47,8 @@ def load(kind: str, name: str) -> bytes | None:
 
 def store(kind: str, name: str, content: bytes) -> None:
     """Keep `content` for `load`; another process never sees half of it."""
-    place = folder() / kind
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError):
+        place = folder() / kind
         place.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(".part", dir=place)
         try:

@@ -17,10 +17,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urljoin
 
 import requests
 from filelock import FileLock, Timeout
-from urllib3.exceptions import InvalidHeader
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from .checkpoint import openai
@@ -36,9 +37,15 @@ ATTEMPTS = 6  # in a row that brought nothing
 FIRST_WAIT_S = 1.0  # doubled after each
 LONGEST_WAIT_S = 600.0  # whatever a server asks for
 TIMEOUT_S = (10.0, 60.0)  # to connect; without a byte
-CHUNK_BYTES = 1 << 14  # what a transfer that breaks may lose
+CHUNK_BYTES = 1 << 16
+BROUGHT_BYTES = 1 << 14  # by a transfer that counts as none of the failures
+SLOWEST_BYTES_PER_S = 1000  # over as long as a server may be silent
+MOST_BYTES = 1 << 26  # of a file whose length nobody tells
+MOST_REDIRECTS = 10
 BUSY = (408, 429, 500, 502, 503, 504)
-CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)")
+LENGTH = re.compile(r"\d{1,18}")
+ETAG = re.compile(r'"[!#-~]*"')  # a strong one
 
 
 class TransferError(Exception):
@@ -72,13 +79,15 @@ def download(name: str, directory: Path, base_url: str | None = None) -> None:
     """
     base_url = base_url or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
     published = PUBLISHED[name]
+    paths = [directory / file for file in FILES]
     try:
+        if all(path.is_file() for path in paths):
+            return
         directory.mkdir(parents=True, exist_ok=True)
         with _alone(directory), requests.Session() as session:
-            for file in FILES:
-                path = directory / file
+            for path in paths:
                 if not path.is_file():
-                    url = f"{base_url.rstrip('/')}/{name}/{file}"
+                    url = f"{base_url.rstrip('/')}/{name}/{path.name}"
                     Transfer(session, url, path, published).run()
     except OSError as e:
         raise DownloadError(
@@ -147,14 +156,17 @@ class Transfer:
             Where it cannot be had.
         """
         failures = wrong = 0
+        furthest = self._have()
         while True:
-            before = self._have()
+            have = self._have()
             try:
-                if before != self.expected.n_bytes:
-                    self._fetch(before)
+                if have != self.expected.n_bytes:
+                    self._fetch(have)
                 self._verify()
             except TransferError as e:
-                failures = 1 if self._have() > before else failures + 1
+                # Only what goes beyond all before counts: else it could go on for ever.
+                failures = 1 if self._have() >= furthest + BROUGHT_BYTES else failures + 1
+                furthest = max(furthest, self._have())
                 if failures == ATTEMPTS:
                     raise DownloadError(f"{self.url}: {e}. {self._remedy()}") from None
                 wait_s = min(e.wait_s or FIRST_WAIT_S * 2 ** (failures - 1), LONGEST_WAIT_S)
@@ -179,34 +191,60 @@ class Transfer:
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-            with contextlib.suppress(OSError):
-                headers["If-Range"] = self.validator.read_text(encoding="ascii")
+            if (etag := self._etag()) is not None:
+                headers["If-Range"] = etag
         try:
-            with self.session.get(
-                self.url, headers=headers, stream=True, timeout=TIMEOUT_S
-            ) as response:
-                if response.status_code == requests.codes.requested_range_not_satisfiable:
+            with self._answer(headers) as response:
+                if response.status_code == requests.codes.requested_range_not_satisfiable and have:
                     self._beyond_the_end(response, have)
                     return
                 self._check_status(response)
                 self._receive(response, have)
+        except requests.exceptions.InvalidURL as e:
+            raise DownloadError(self._no_address(_reason(e))) from None
         except (
+            HTTPError,
             requests.exceptions.ChunkedEncodingError,
             requests.exceptions.ConnectionError,
             requests.exceptions.Timeout,
         ) as e:
             raise TransferError(f"the connection failed ({_reason(e)})") from None
-        except requests.RequestException as e:
-            raise DownloadError(
-                f"{self.url}: {_reason(e)}; expected an address that can be fetched. "
-                "Check --base-url."
-            ) from None
+        except (requests.RequestException, ValueError) as e:
+            raise DownloadError(self._no_address(_reason(e))) from None
+
+    def _answer(self, headers: dict[str, str]) -> requests.Response:
+        """The answer at the end of all redirections; the bodies of these are not read."""
+        url = self.url
+        for _ in range(MOST_REDIRECTS):
+            try:
+                response = self.session.get(
+                    url, headers=headers, stream=True, timeout=TIMEOUT_S, allow_redirects=False
+                )
+            except requests.RequestException:
+                raise
+            except OSError as e:  # such as certificates that are not there
+                raise DownloadError(self._no_address(str(e))) from None
+            if not response.is_redirect:
+                return response
+            response.close()
+            url = urljoin(url, response.headers["Location"])
+        raise DownloadError(self._no_address(f"more than {MOST_REDIRECTS} redirections"))
+
+    def _no_address(self, what: str) -> str:
+        return f"{self.url}: {what}; expected an address that can be fetched. Check --base-url."
 
     def _check_status(self, response: requests.Response) -> None:
         if response.status_code in (requests.codes.ok, requests.codes.partial_content):
-            return
+            encoding = response.headers.get("Content-Encoding", "identity")
+            if encoding == "identity":
+                return
+            raise DownloadError(
+                f"{self.url}: comes encoded as {encoding[:40]!a}; expected it as it is. "
+                "Check --base-url."
+            )
         answer = f"the server answered {response.status_code} {response.reason}"
-        if response.status_code in BUSY:
+        again = (*BUSY, requests.codes.requested_range_not_satisfiable)
+        if response.status_code in again or response.status_code < requests.codes.ok:
             raise TransferError(answer, _retry_after(response))
         raise DownloadError(
             f"{self.url}: {answer}; expected the file. Check --base-url; the address must hold "
@@ -237,11 +275,11 @@ class Transfer:
             contextlib.closing(progress),
             self.part.open("ab" if start else "wb") as stream,
         ):
-            for chunk in response.iter_content(CHUNK_BYTES):
+            for chunk in _chunks(response):
                 stream.write(chunk)
                 progress.advance(len(chunk))
-                if n_bytes is not None and stream.tell() > n_bytes:
-                    raise WrongFileError(f"more than {n_bytes:,} bytes came")
+                if stream.tell() > (MOST_BYTES if n_bytes is None else n_bytes):
+                    raise WrongFileError(f"more than {n_bytes or MOST_BYTES:,} bytes came")
             stream.flush()
             os.fsync(stream.fileno())
             if n_bytes is not None and stream.tell() < n_bytes:
@@ -285,8 +323,15 @@ class Transfer:
     def _remember(self, etag: str | None) -> None:
         """Keep a strong ETag: with it, another file's end is never put behind this beginning."""
         self.validator.unlink(missing_ok=True)
-        if etag and etag.isascii() and not etag.startswith("W/"):
+        if etag and ETAG.fullmatch(etag):
             self.validator.write_text(etag, encoding="ascii")
+
+    def _etag(self) -> str | None:
+        try:
+            etag = self.validator.read_text(encoding="ascii")
+        except (OSError, ValueError):
+            return None
+        return etag if ETAG.fullmatch(etag) else None
 
     def _discard(self) -> None:
         self.part.unlink(missing_ok=True)
@@ -301,12 +346,24 @@ class Transfer:
         )
 
 
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    """What comes, as it comes: a connection that breaks loses nothing of it."""
+    start_s, n_bytes = time.monotonic(), 0
+    while chunk := response.raw.read1(CHUNK_BYTES):
+        yield chunk
+        n_bytes += len(chunk)
+        elapsed_s = time.monotonic() - start_s
+        if elapsed_s > TIMEOUT_S[1]:
+            if n_bytes < SLOWEST_BYTES_PER_S * elapsed_s:
+                raise TransferError(f"only {n_bytes:,} bytes came in {elapsed_s:.0f} s")
+            start_s, n_bytes = time.monotonic(), 0
+
+
 def _span(response: requests.Response) -> tuple[int, int | None]:
     """Where the body begins in the file, and how long the file is."""
     if response.status_code == requests.codes.ok:
         length = response.headers.get("Content-Length", "")
-        encoded = response.headers.get("Content-Encoding", "identity") != "identity"
-        return 0, int(length) if length.isdecimal() and not encoded else None
+        return 0, int(length) if LENGTH.fullmatch(length) else None
     found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if found is None:
         return -1, None
@@ -316,7 +373,7 @@ def _span(response: requests.Response) -> tuple[int, int | None]:
 def _retry_after(response: requests.Response) -> float | None:
     try:
         return Retry().get_retry_after(response.raw)
-    except InvalidHeader:
+    except (HTTPError, ValueError, OverflowError):  # it is no time
         return None
 
 

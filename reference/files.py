@@ -2,11 +2,32 @@
 
 import json
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from .errors import PicobatchError
 
 REMEDY = "Copy the file again from the model's source."
+MOST_BYTES = 1 << 28  # of a text; GPT-2's whole tokenizer takes 2 MB
+
+
+def read_bytes(path: Path, error: type[PicobatchError], *, most: int = MOST_BYTES) -> bytes:
+    """A plain file that is not larger than such files are.
+
+    Raises
+    ------
+    PicobatchError
+        Of the type `error`, where it is missing, another thing than a file, or too large.
+    """
+    try:
+        stat = path.stat()
+        if not S_ISREG(stat.st_mode):
+            raise error(f"{path}: is no file; expected one. {REMEDY}")
+        if stat.st_size > most:
+            raise error(f"{path}: has {stat.st_size:,} bytes; expected {most:,} at most. {REMEDY}")
+        return path.read_bytes()
+    except OSError as e:
+        raise error(f"{path}: {e.strerror or e}; expected a file to read. {REMEDY}") from None
 
 
 def read_text(path: Path, error: type[PicobatchError]) -> str:
@@ -18,9 +39,7 @@ def read_text(path: Path, error: type[PicobatchError]) -> str:
         Of the type `error`, where it is missing or no text.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as e:
-        raise error(f"{path}: {e.strerror or e}; expected a text file. {REMEDY}") from None
+        return read_bytes(path, error).decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise error(
             f"{path}: byte {e.start} is not UTF-8; expected a text file. {REMEDY}"

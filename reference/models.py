@@ -105,13 +105,28 @@ def load_model(
     TokenizerError
         Where the tokenizer's files are damaged or belong to another model.
     """
-    directory = find_model(name_or_dir, models_dir)
-    if directory is None:
-        directory = fetch_model(str(name_or_dir), models_dir, base_url)
-    directory = directory.absolute()  # the files are looked at again later, from wherever
+    try:
+        directory = find_model(name_or_dir, models_dir)
+        if directory is None:
+            directory = fetch_model(str(name_or_dir), models_dir, base_url)
+        # Absolute: the files are looked at again later, from whatever working directory.
+        return _load(str(name_or_dir), directory.absolute())
+    except OSError as e:  # such as a folder that is not ours to read
+        raise ModelError(
+            f"{name_or_dir}: {e.strerror or e}; expected files that can be read. Check their "
+            "permissions."
+        ) from None
+
+
+def _load(name: str, directory: Path) -> Model:
     _check_complete(directory)
     layout = _layout_module(directory).describe(directory)
     hparams = layout.hparams
+    if name in PUBLISHED and hparams != PUBLISHED[name].hparams:
+        raise ModelError(
+            f"{directory}: is another model than {name}: {dict(hparams.items())}. Pass it as a "
+            f"path, such as ./{name}, or put it elsewhere."
+        )
     tokenizer = read_tokenizer(directory, layout.eos_id, hparams["n_vocab"])
     if tokenizer.max_id >= hparams["n_vocab"]:
         raise ModelError(
@@ -120,15 +135,27 @@ def load_model(
             "the weights from the same model."
         )
     checkpoint = read_weights(hparams, layout.stored, tied=layout.tied)
-    return Model(str(name_or_dir), directory, hparams, tokenizer, checkpoint)
+    return Model(name, directory, hparams, tokenizer, checkpoint)
 
 
 def default_models_dir() -> Path:
-    """`PICOBATCH_MODELS_DIR`, or the platform's place for a user's data."""
+    """`PICOBATCH_MODELS_DIR`, or the platform's place for a user's data.
+
+    Raises
+    ------
+    ModelError
+        Where the user has no home.
+    """
     chosen = os.environ.get(MODELS_DIR_VARIABLE)
-    if chosen:
-        return Path(chosen)
-    return platformdirs.user_data_path("picobatch", appauthor=False) / "models"
+    try:
+        place = platformdirs.user_data_path("picobatch", appauthor=False) / "models"
+    except RuntimeError as e:
+        if not chosen:
+            raise ModelError(
+                f"no folder for published models ({e}). Name one with {MODELS_DIR_VARIABLE} or "
+                "--models-dir."
+            ) from None
+    return Path(chosen or place)
 
 
 def find_model(name_or_dir: str | Path, models_dir: str | Path | None = None) -> Path | None:
@@ -140,6 +167,8 @@ def find_model(name_or_dir: str | Path, models_dir: str | Path | None = None) ->
         Where it is neither a name nor a directory.
     """
     name = str(name_or_dir)
+    if "\0" in f"{name}{models_dir}":
+        raise ModelError(f"{name!a}: holds a zero byte; expected a name or a directory.")
     if name == DEMO:
         return DEMO_DIR
     if name in PUBLISHED:
@@ -182,7 +211,7 @@ def _place(name: str, models_dir: str | Path | None) -> Path:
 
 def _layout_module(directory: Path) -> ModuleType:
     """The layout that a directory's files come closer to."""
-    return min((huggingface, openai), key=lambda layout: len(layout.missing(directory)))
+    return min((openai, huggingface), key=lambda layout: len(layout.missing(directory)))
 
 
 def _missing(directory: Path) -> list[str]:

@@ -3,7 +3,6 @@
 import hashlib
 import heapq
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain, pairwise, repeat
 from typing import Any, TypeAlias
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
+from .added_tokens import AddedToken, patterns
 from .errors import TokenizerError, UnknownTokenError
 from .unicode16 import is_unassigned, mask_unassigned
 
@@ -41,29 +41,6 @@ def byte_letters() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {
         chr(0x100 + position): byte for position, byte in enumerate(others)
     }
-
-
-@dataclass(frozen=True)
-class AddedToken:
-    """A text that is one token whatever the merges say.
-
-    Attributes
-    ----------
-    content : str
-        The text.
-    token_id : int
-        Its id.
-    special : bool
-        Whether it is read as a token only on request; others always are.
-    normalized : bool
-        Whether it is looked for only in what the others have left, as the `tokenizers` package
-        does with tokens of that flag.
-    """
-
-    content: str
-    token_id: int
-    special: bool
-    normalized: bool = False
 
 
 class Tokenizer:
@@ -144,8 +121,8 @@ class Tokenizer:
                     "vocabulary lacks. Take both files from the same model."
                 ) from None
         self._words = WordCache(self._merge)
-        self._always = _patterns(t for t in self.added.values() if not t.special)
-        self._on_request = _patterns(self.added.values())
+        self._always = patterns(t for t in self.added.values() if not t.special)
+        self._on_request = patterns(self.added.values())
 
     def __len__(self) -> int:
         """How many ids the vocabulary has."""
@@ -200,8 +177,7 @@ class Tokenizer:
                 f"lone surrogate U+{ord(text[e.start]):04X} at character {e.start}; expected "
                 "Unicode text. Fix the text where it was cut or decoded."
             ) from None
-        patterns = self._on_request if allow_special else self._always
-        return self._encode_around(text, patterns) if patterns else self._encode_words(text)
+        return self._encode_around(text, self._on_request if allow_special else self._always)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that one id stands for.
@@ -222,16 +198,16 @@ class Tokenizer:
         """The text of any list of ids; bytes that are no UTF-8 come out as U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
-    def _encode_around(self, text: str, patterns: Sequence[Any]) -> list[int]:
-        """Ids of the added tokens that the first pattern finds, and of what is between them."""
-        if not patterns:
+    def _encode_around(self, text: str, passes: Sequence[Any]) -> list[int]:
+        """Ids of the added tokens that the first pass finds, and of what is between them."""
+        if not passes:
             return self._encode_words(text)
         ids, at = [], 0
-        for match in patterns[0].finditer(text):
-            ids += self._encode_around(text[at : match.start()], patterns[1:])
+        for match in passes[0].finditer(text):
+            ids += self._encode_around(text[at : match.start()], passes[1:])
             ids.append(self.added[match[0]].token_id)
             at = match.end()
-        return ids + self._encode_around(text[at:], patterns[1:])
+        return ids + self._encode_around(text[at:], passes[1:])
 
     def _encode_words(self, text: str) -> list[int]:
         try:
@@ -373,29 +349,3 @@ def _end_of_text(vocab: Mapping[str, int]) -> AddedToken | None:
     if END_OF_TEXT not in vocab:
         return None
     return AddedToken(END_OF_TEXT, vocab[END_OF_TEXT], special=True)
-
-
-def _patterns(tokens: Iterable[AddedToken]) -> list[Any]:
-    """What finds added tokens, in the order in which they are looked for."""
-    contents: dict[bool, list[str]] = {False: [], True: []}
-    for token in tokens:
-        contents[token.normalized].append(token.content)
-    return [regex.compile(_longest_first(texts, 2)) for texts in contents.values() if texts]
-
-
-def _longest_first(texts: Sequence[str], depth: int) -> str:
-    """A pattern for any of the texts, the longest where several begin.
-
-    Grouped by their first letters: a plain list of thousands would be tried at every place.
-    """
-    if depth == 0:
-        return "|".join(map(regex.escape, sorted(texts, key=len, reverse=True)))
-    rests: dict[str, list[str]] = {}
-    for text in texts:
-        rests.setdefault(text[:1], []).append(text[1:])
-    ended = rests.pop("", None)
-    groups = [
-        f"{regex.escape(first)}(?:{_longest_first(rest, depth - 1)})"
-        for first, rest in rests.items()
-    ]
-    return "|".join([*groups, *([""] if ended else [])])

@@ -1,13 +1,15 @@
 """Tokenizer files of OpenAI's and Hugging Face's layouts -> `Tokenizer`, and back."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .added_tokens import AddedToken
 from .errors import TokenizerError
 from .files import REMEDY, as_object, read_object, read_text
-from .tokenizer import END_OF_TEXT, AddedToken, Tokenizer
+from .tokenizer import END_OF_TEXT, Tokenizer
 
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 WHOLE = "tokenizer.json"
@@ -21,6 +23,13 @@ CONFIG_VALUES: dict[str, tuple[Any, ...]] = {
     "add_prefix_space": (False, None),
     "add_bos_token": (False, None),
     "add_eos_token": (False, None),
+    "tokenizer_class": (
+        None,
+        "GPT2Tokenizer",
+        "GPT2TokenizerFast",
+        "PreTrainedTokenizerFast",
+        "TokenizersBackend",
+    ),
 }
 MODEL_VALUES: dict[str, tuple[Any, ...]] = {
     "type": ("BPE", None),
@@ -71,9 +80,9 @@ def read_tokenizer(
         for what is not implemented.
     """
     config = directory / CONFIG
-    settings = read_object(config, TokenizerError) if config.is_file() else {}
+    settings = _read_optional(config)
     _check(config, "", settings, CONFIG_VALUES)
-    if (directory / WHOLE).is_file():
+    if os.path.lexists(directory / WHOLE):
         vocab, merges, added = _read_whole(directory / WHOLE)
     else:
         lacks_least = min(
@@ -210,7 +219,8 @@ def _special(settings: Mapping[str, Any]) -> set[str]:
 
 
 def _read_optional(path: Path) -> dict[str, Any]:
-    return read_object(path, TokenizerError) if path.is_file() else {}
+    # A link that leads nowhere is not an absent file: what it should hold is missing.
+    return read_object(path, TokenizerError) if os.path.lexists(path) else {}
 
 
 def _added_token(path: Path, content: Any, token_id: Any, flags: Mapping[str, Any]) -> AddedToken:

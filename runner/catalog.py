@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reference import HParams, load_model, param_count
+from reference import HParams, ModelError, load_model, param_count
 from reference.models import DEMO, DEMO_DIR, fetch_model, find_model
 from reference.published import PUBLISHED
 
@@ -71,7 +71,11 @@ def fetch_named(name: str | None, models_dir: str | None, base_url: str | None) 
 def _where(name: str, models_dir: str | None) -> str:
     if name == DEMO:
         return "bundled"
-    return str(find_model(name, models_dir) or f"not here: runner models {name} --download")
+    try:
+        found = find_model(name, models_dir)
+    except (ModelError, OSError):  # no home, or a folder that is not ours to read
+        return "no folder that can be read: pass --models-dir"
+    return str(found or f"not here: runner models {name} --download")
 
 
 def _size_lines(hparams: HParams, *, tied: bool) -> list[str]:

@@ -1,5 +1,6 @@
 """An HTTP server on loopback that keeps files, and misbehaves as it is told."""
 
+import gzip
 import hashlib
 import threading
 from collections import defaultdict
@@ -211,3 +212,42 @@ def longer(handler, content):
     handler.end_headers()
     handler.wfile.write(content + b"more" * 100)
     handler.close_connection = True
+
+
+def without_range(n_bytes):
+    """Begin at the start, whatever was asked for, and drop."""
+
+    def behave(handler, content):
+        send(handler, content, body=content[:n_bytes], length=len(content))
+        handler.close_connection = True
+
+    return behave
+
+
+def nameless_range(handler, content):
+    """206 without Content-Range."""
+    handler.send_response(206)
+    handler.send_header("Content-Length", "10")
+    handler.end_headers()
+    handler.wfile.write(content[:10])
+
+
+def drip(handler, content):
+    """A byte now and then, soon enough for each to be waited for."""
+    send(handler, content, body=b"", length=len(content))
+    for byte in content[:100]:
+        handler.wfile.write(bytes([byte]))
+        handler.wfile.flush()
+        threading.Event().wait(0.1)
+    handler.close_connection = True
+
+
+def odd_length(handler, content):
+    """A length that no number holds."""
+    send(handler, content, length="9" * 5000)
+    handler.close_connection = True
+
+
+def encoded(handler, content):
+    """Compressed, though that was not asked for."""
+    send(handler, content, body=gzip.compress(content), headers=[("Content-Encoding", "gzip")])

@@ -16,12 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ModelError
+from ..files import read_bytes
 from .crc32c import crc32c, unmask
 from .stored import DTYPES, Stored
 
 FOOTER_BYTES = 48
 MAGIC = 0xDB4775248B80FB57
 TRAILER_BYTES = 5  # after each block: how it is compressed, and its checksum
+# Far beyond any checkpoint, and small enough that a hostile one costs nothing.
+MOST_INDEX_BYTES = 1 << 26
+MOST_KEY_BYTES = 1 << 10
+MOST_DIMENSIONS = 8
 MOST_ELEMENTS = 1 << 62
 
 # TensorFlow's numbers for types, under safetensors' names.
@@ -67,13 +72,7 @@ def read_index(index: Path, data: Path) -> dict[str, Stored]:
         Where the index is cut short, corrupt, compressed, not TensorFlow's, or names tensors that
         one data file does not hold. The message names the block or the tensor.
     """
-    try:
-        table = index.read_bytes()
-    except OSError as e:
-        raise ModelError(
-            f"{index}: not readable ({e.strerror or e}); expected the index of a TensorFlow "
-            "checkpoint. Copy the file again from its source."
-        ) from None
+    table = read_bytes(index, ModelError, most=MOST_INDEX_BYTES)
     entries = _entries(index, table)
     name, header = next(entries, (None, b""))
     if name != b"":
@@ -98,12 +97,15 @@ def _entries(index: Path, table: bytes) -> Iterator[tuple[bytes, bytes]]:
         root, _ = _handle(footer, at)
     except MalformedError as e:
         raise _corrupt(index, "its footer", str(e)) from None
-    last = None
+    last, end = None, 0
     for _, value in _block(index, table, root):
         try:
             handle, _ = _handle(value, 0)
         except MalformedError as e:
             raise _corrupt(index, f"the block at byte {root.offset:,}", str(e)) from None
+        if handle.offset < end:
+            raise _corrupt(index, f"the block at byte {handle.offset:,}", "it is listed too late")
+        end = handle.offset + handle.size
         for key, entry in _block(index, table, handle):
             if last is not None and key <= last:
                 raise _corrupt(index, f"the block at byte {handle.offset:,}", "keys out of order")
@@ -111,7 +113,7 @@ def _entries(index: Path, table: bytes) -> Iterator[tuple[bytes, bytes]]:
             yield key, entry
 
 
-def _block(index: Path, table: bytes, handle: Handle) -> list[tuple[bytes, bytes]]:
+def _block(index: Path, table: bytes, handle: Handle) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of a block whose checksum holds."""
     where = f"the block at byte {handle.offset:,}"
     end = handle.offset + handle.size
@@ -126,7 +128,7 @@ def _block(index: Path, table: bytes, handle: Handle) -> list[tuple[bytes, bytes
             "TensorFlow writes them. Save the checkpoint again with TensorFlow."
         )
     try:
-        return list(_block_entries(table[handle.offset : end]))
+        yield from _block_entries(table[handle.offset : end])
     except MalformedError as e:
         raise _corrupt(index, where, str(e)) from None
 
@@ -144,6 +146,8 @@ def _block_entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         value_size, at = _varint(block, at)
         if shared > len(key) or at + unshared + value_size > end:
             raise MalformedError("an entry reaches past its end")
+        if shared + unshared > MOST_KEY_BYTES:
+            raise MalformedError(f"a name has {shared + unshared:,} bytes")
         key = key[:shared] + block[at : at + unshared]
         at += unshared
         yield key, block[at : at + value_size]
@@ -159,7 +163,7 @@ def _check_header(index: Path, header: bytes) -> None:
     n_shards = fields.get(1, 0)
     if n_shards != 1:
         raise ModelError(
-            f"{index}: its data is in {n_shards!r} shards; expected one. "
+            f"{index}: its data is in {str(n_shards)[:20]} shards; expected one. "
             "Save the checkpoint again with tf.compat.v1.train.Saver(sharded=False)."
         )
     if fields.get(2, 0) != 0:
@@ -212,11 +216,13 @@ def _shape(found: int | bytes) -> tuple[int, ...]:
     for number, dim in _fields(found):
         if number == 2:
             shape.append(dict(_fields(dim)).get(1, 0))
+            if len(shape) > MOST_DIMENSIONS:
+                raise MalformedError(f"its shape has more than {MOST_DIMENSIONS} dimensions")
         elif number == 3 and dim:
             raise MalformedError("its shape has no rank")
     sizes = tuple(size for size in shape if isinstance(size, int))
     if len(sizes) < len(shape) or not 0 <= math.prod(sizes) < MOST_ELEMENTS:
-        raise MalformedError(f"its shape is {shape}")
+        raise MalformedError(f"its shape is {str(shape)[:80]}")
     return sizes
 
 

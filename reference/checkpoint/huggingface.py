@@ -1,6 +1,8 @@
 """Hugging Face's layout: `config.json` and safetensors, in one file or in several."""
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +13,7 @@ from ..errors import ModelError
 from ..files import read_object
 from ..gpt2 import LAYER_NORM_EPS, HParams
 from .layout import Layout, place_leaves, read_sizes
-from .stored import DTYPES, WEIGHT_DTYPES, MappedFiles, Stored
+from .stored import DTYPES, WEIGHT_DTYPES, MappedFiles, Stored, identity
 
 SIZES_FILE = "config.json"
 SIZES = {
@@ -38,10 +40,18 @@ IMPLEMENTED: dict[str, tuple[Any, ...]] = {
     "scale_attn_by_inverse_layer_idx": (False,),
     "add_cross_attention": (False,),
     "is_encoder_decoder": (False,),
+    "is_causal": (True,),
     "tie_word_embeddings": (True, False),
     "pruned_heads": (None, {}),
     "quantization_config": (None,),
     "auto_map": (None, {}),  # code of the model's own
+    "transformers_weights": (None, WEIGHTS_FILE),  # another file than ours
+}
+ALIASES = {
+    "n_positions": "max_position_embeddings",
+    "n_embd": "hidden_size",
+    "n_head": "num_attention_heads",
+    "n_layer": "num_hidden_layers",
 }
 
 
@@ -78,11 +88,11 @@ def missing(directory: Path) -> list[str]:
 
 def conversion(directory: Path) -> str:
     """The command that turns a model's pickles into safetensors."""
-    load = f"GPT2LMHeadModel.from_pretrained({str(directory)!r})"
-    return (
-        'python -c "from transformers import GPT2LMHeadModel; '
-        f'{load}.save_pretrained({str(directory)!r})"'
+    code = (
+        "import sys; from transformers import GPT2LMHeadModel as M; "
+        "M.from_pretrained(sys.argv[1]).save_pretrained(sys.argv[1])"
     )
+    return f'python -c "{code}" {shlex.quote(str(directory))}'
 
 
 def read_config(path: Path) -> Config:
@@ -100,6 +110,12 @@ def read_config(path: Path) -> Config:
             raise ModelError(
                 f"{path}: {option} is {str(found)[:80]!r}, which is not implemented; expected "
                 f"{' or '.join(map(repr, values))}. Use a model with plain GPT-2 mathematics."
+            )
+    for key, alias in ALIASES.items():
+        if alias in config and config.setdefault(key, config[alias]) != config[alias]:
+            raise ModelError(
+                f"{path}: {key} is {str(config[key])[:40]!r} and {alias}, which is the same, "
+                f"{str(config[alias])[:40]!r}. Keep the one that belongs to the weights."
             )
     hparams = read_sizes(path, config, SIZES)
     n_embd = hparams["n_embd"]
@@ -126,9 +142,9 @@ def read_header(path: Path) -> dict[str, Stored]:
         Where the file is not whole, or holds a name twice.
     """
     try:
-        with safe_open(path, framework="numpy"):  # header and length fit each other
-            pass
-        with path.open("rb") as file:
+        with path.open("rb") as file, safe_open(path, framework="numpy"):
+            # The library has found header and length to fit each other.
+            version = identity(os.fstat(file.fileno()))
             n_bytes = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(n_bytes))
     except (SafetensorError, OSError, ValueError) as e:
@@ -152,7 +168,8 @@ def read_header(path: Path) -> dict[str, Stored]:
                 "Save the model again."
             )
         start = 8 + n_bytes + entry["data_offsets"][0]
-        tensors[name] = Stored(name, path, start, entry["dtype"], tuple(entry["shape"]))
+        shape = tuple(entry["shape"])
+        tensors[name] = Stored(name, path, start, entry["dtype"], shape, version=version)
     return tensors
 
 

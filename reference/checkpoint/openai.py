@@ -1,12 +1,13 @@
 """OpenAI's layout: `hparams.json` and a TensorFlow checkpoint."""
 
+import os
 import re
 from dataclasses import replace
 from glob import escape
 from pathlib import Path
 
 from ..errors import ModelError
-from ..files import read_object
+from ..files import read_object, read_text
 from ..gpt2 import HParams
 from .bundle import read_index
 from .layout import Layout, place_leaves, read_sizes
@@ -16,7 +17,8 @@ SIZES_FILE = "hparams.json"
 SIZES = {name: name for name in HParams.__annotations__}
 PREFIX = "model.ckpt"
 INDEX, DATA = f"{PREFIX}.index", f"{PREFIX}.data-00000-of-00001"
-LATEST = re.compile(r'^model_checkpoint_path: "(.*)"$', re.MULTILINE)
+CHECKPOINT = "checkpoint"
+LATEST = re.compile(r"""^\s*model_checkpoint_path\s*:\s*(["'])(.*)\1\s*$""", re.MULTILINE)
 
 
 def describe(directory: Path) -> Layout:
@@ -47,8 +49,10 @@ def place_tensors(hparams: HParams, index: Path, data: Path) -> dict[str, Stored
 
 def missing(directory: Path) -> list[str]:
     """The files that a model of this layout needs and the directory lacks."""
+    if not (directory / SIZES_FILE).is_file():  # then a file `checkpoint` may be anybody's
+        return [SIZES_FILE, *(file for file in (INDEX, DATA) if not (directory / file).is_file())]
     index, data = weights_files(directory)
-    lacks = [path.name for path in (directory / SIZES_FILE, index) if not path.is_file()]
+    lacks = [path.name for path in [index] if not path.is_file()]
     # Data of another number of shards is there: the index says what is wrong.
     return (
         lacks
@@ -76,14 +80,23 @@ def read_hparams(path: Path) -> HParams:
 
 
 def weights_files(directory: Path) -> tuple[Path, Path]:
-    """Index and data of a directory's checkpoint: the one that the file `checkpoint` names."""
-    prefix = PREFIX
-    try:
-        latest = LATEST.search((directory / "checkpoint").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        latest = None
-    if latest is not None:  # fine-tuning saves steps, such as model-1000; only this folder counts
-        prefix = re.split(r"[/\\]", latest[1])[-1]
+    """Index and data of a directory's checkpoint: the one that the file `checkpoint` names.
+
+    Raises
+    ------
+    ModelError
+        Where that file is there and names none.
+    """
+    prefix, path = PREFIX, directory / CHECKPOINT
+    if os.path.lexists(path):
+        latest = LATEST.search(read_text(path, ModelError))
+        if latest is None:
+            raise ModelError(
+                f"{path}: names no model_checkpoint_path; expected the prefix of the weights' "
+                f"files in quotes, such as {PREFIX}. Mend it, or remove it to take {PREFIX}."
+            )
+        # Fine-tuning saves steps, such as model-1000; only this folder counts.
+        prefix = re.split(r"[/\\]", latest[2])[-1]
     return directory / f"{prefix}.index", directory / f"{prefix}.data-00000-of-00001"
 
 

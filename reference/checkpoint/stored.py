@@ -29,6 +29,21 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 WEIGHT_DTYPES = ("F32", "F16", "BF16")  # what float32 holds without loss
 
+Identity: TypeAlias = tuple[int, ...]  # what tells a file from its next version
+
+
+def identity(stat: os.stat_result) -> Identity:
+    """Device, inode, size and times of a file."""
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def changed(path: Path) -> ModelError:
+    """A file became another while it was read."""
+    return ModelError(
+        f"{path}: was changed while it was read; expected it to stay as it is. Load it again when "
+        "it is whole."
+    )
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -48,6 +63,9 @@ class Stored:
         Its shape.
     crc32c : int, optional
         Checksum of its bytes, where the format has one.
+    version : Identity, optional
+        Of the file when it was found to hold the tensor; without a checksum this is what ties
+        the two together.
     """
 
     name: str
@@ -56,6 +74,7 @@ class Stored:
     dtype: str
     shape: tuple[int, ...]
     crc32c: int | None = None
+    version: Identity | None = None
 
     @property
     def n_bytes(self) -> int:
@@ -66,14 +85,6 @@ class Stored:
         """Whether the file's bytes are the weight itself, so that nothing needs to be copied."""
         aligned = self.offset % DTYPES["F32"].itemsize == 0
         return self.dtype == "F32" and aligned and sys.byteorder == "little"
-
-
-Identity: TypeAlias = tuple[int, ...]  # what tells a file from its next version
-
-
-def identity(stat: os.stat_result) -> Identity:
-    """Device, inode, size and times of a file."""
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 class MappedFiles:
@@ -98,6 +109,8 @@ class MappedFiles:
             Where the file ends before the tensor does.
         """
         mapping = self._mapping(stored.path)
+        if stored.version not in (None, self.identities[stored.path]):
+            raise changed(stored.path)
         end = stored.offset + stored.n_bytes
         if end > len(mapping):
             raise ModelError(

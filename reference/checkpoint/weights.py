@@ -15,7 +15,7 @@ from ..errors import ModelError
 from ..gpt2 import HParams, Params, param_shapes
 from ..tree import leaves, tree_map
 from .crc32c import crc32c
-from .stored import Identity, MappedFiles, Stored, identity
+from .stored import Identity, MappedFiles, Stored, changed, identity
 
 # Reading 64 MiB takes 0.1 s. What a larger model was found to be is remembered with its files'
 # size, inode and times, as Git does with a work tree.
@@ -120,7 +120,9 @@ def read_weights(hparams: HParams, stored: Mapping[str, Stored], *, tied: bool) 
     params = tree_map(verified, shapes)
     files.forget_pages()
     checkpoint = Checkpoint(params, digest.hexdigest(), stored, files.identities)
-    if key and checkpoint.unchanged:
+    if not checkpoint.unchanged:
+        raise changed(next(iter(files.identities)))
+    if key:
         cache.store(KIND, key, checkpoint.sha256.encode())
     return checkpoint
 

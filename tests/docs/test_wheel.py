@@ -47,6 +47,7 @@ def test_what_is_in_it(wheel):
         "requests",
         "safetensors",
         "tqdm",
+        "urllib3",
     }
     assert wheel.stat().st_size < 8_000_000
 

@@ -17,7 +17,7 @@ HOMES = {
     "onnxruntime": ("runner/engine.py",),
     "pyarrow": ("runner/",),
     "click": ("runner/cli.py",),
-    "regex": ("reference/tokenizer.py",),
+    "regex": ("reference/tokenizer.py", "reference/added_tokens.py"),
     "safetensors": ("reference/checkpoint/",),
     "tqdm": ("reference/generate.py", "reference/progress.py", "runner/progress.py"),
     "requests": ("reference/download.py",),

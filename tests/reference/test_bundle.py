@@ -1,14 +1,16 @@
 """TensorFlow's checkpoints, written by TensorFlow itself, and what is wrong with others."""
 
+import os
 import re
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks.bundle import entry, header, table, write_bundle
-from reference import ModelError, load_model
+from reference import ModelError, PicobatchError, load_model
 from reference.checkpoint.bundle import read_index
 from reference.checkpoint.stored import DTYPES, MappedFiles
 from reference.checkpoint.weights import check_sums
@@ -147,6 +149,11 @@ DAMAGED = {
         ),
         "its shape is",
     ),
+    "long name": (table({b"": header(), b"a" * 2000: entry(ARRAY, 0)}), "a name has 2,00. bytes"),
+    "many dimensions": (
+        table({b"": header(), b"a": entry(np.zeros((1,) * 9, np.float32), 0)}),
+        "its shape has more than 8 dimensions",
+    ),
     "no bundle": (b"hello" * 100, "its last bytes are not those of a TensorFlow index"),
 }
 
@@ -179,6 +186,36 @@ def test_many_tensors_in_many_blocks(tmp_path):
         np.testing.assert_array_equal(files.float32(tensors[name]), array)
 
 
+def test_what_a_small_hostile_file_could_cost(tmp_path):
+    """One long name that all entries share, one block that is listed again and again."""
+    names = {b"": header()} | {b"n" * 900 + b"%06d" % i: entry(ARRAY, 0) for i in range(2000)}
+    content = table(names)
+    assert len(content) < 200_000
+    (tmp_path / INDEX).write_bytes(content)
+    tracemalloc.start()
+    assert len(read(tmp_path)) == 2000
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2000 * 6000
+    blocks = {b"": header(), b"a": entry(ARRAY, 0)}
+    (tmp_path / INDEX).write_bytes(table(blocks, repeat=3))
+    with pytest.raises(ModelError, match="the block at byte 0 is damaged: it is listed too late"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", [INDEX, "hparams.json", "checkpoint", "encoder.json"])
+def test_files_that_are_none_or_far_too_large(copy, name):
+    (copy / name).unlink()
+    with (copy / name).open("wb") as stream:
+        stream.truncate(1 << 40)  # sparse: takes no room
+    with pytest.raises(PicobatchError, match=rf"{name}: has 1,099,511,627,776 bytes; expected"):
+        load_model(copy)
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(PicobatchError, match=f"{name}"):
+        load_model(copy)
+
+
 def test_a_missing_index_is_named(tmp_path):
-    with pytest.raises(ModelError, match=re.escape(f"{tmp_path / INDEX}: not readable (No such")):
+    with pytest.raises(ModelError, match=re.escape(f"{tmp_path / INDEX}: No such file")):
         read(tmp_path)

@@ -13,6 +13,7 @@ from exporter import cached, trace_next_logits, traced_onnx
 from reference import ModelError, cache, load_model
 from reference.checkpoint import weights
 from reference.models import DEMO_DIR
+from runner.catalog import list_models
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,24 @@ def test_a_cache_that_cannot_be_written_is_passed_over(tmp_path, monkeypatch):
     cache.store("k", "name", b"content")
     assert cache.load("k", "name") is None
     load_model("demo")
+
+
+def test_a_user_without_a_home(monkeypatch):
+    """As in a container that runs under a number: the demo and any directory still load."""
+
+    def nowhere(*_, **__):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("PICOBATCH_CACHE_DIR")
+    monkeypatch.delenv("PICOBATCH_MODELS_DIR")
+    monkeypatch.setattr(cache.platformdirs, "user_cache_path", nowhere)
+    monkeypatch.setattr(cache.platformdirs, "user_data_path", nowhere)
+    traced_onnx(trace_next_logits, load_model("demo"), n_ctx=32)
+    assert "demo" in list_models()
+    with pytest.raises(ModelError, match="Name one with PICOBATCH_MODELS_DIR or --models-dir"):
+        load_model("124M")
+    monkeypatch.setenv("PICOBATCH_MODELS_DIR", "models")
+    assert "124M" in list_models()
 
 
 def test_the_second_start_verifies_nothing_again(model_dir, demo, remembering, monkeypatch):
@@ -127,7 +146,7 @@ def test_a_graph_is_keyed_by_weights_and_source(tmp_path, demo, model_dir, monke
     save_file(tensors, model_dir / "model.safetensors")
     traced_onnx(trace_next_logits, load_model(model_dir), n_ctx=32)
     assert len(entries(tmp_path, "graphs")) == 2
-    monkeypatch.setattr(cached, "_source_sha256", lambda: "another")
+    monkeypatch.setattr(cached, "SOURCE_SHA256", "another")
     traced_onnx(trace_next_logits, demo, n_ctx=32)
     assert len(entries(tmp_path, "graphs")) == 3
 

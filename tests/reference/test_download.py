@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock
 
-from reference import DownloadError, HParams, download, load_model
+from reference import DownloadError, HParams, ModelError, download, load_model
+from reference.models import DEMO_DIR
 from reference.published import FILES, PUBLISHED, Expected, Published
 from runner.cli import cli
 from tests import servers
@@ -113,6 +114,15 @@ MENDED = {
     "corrupts a byte of a tensor": [servers.corrupt(12345)],
     "corrupts a byte, then drops": [servers.corrupt(40), servers.drop_after(5000)],
     "sends more than the file": [servers.longer],
+    "sends early hints": [servers.status(103)],
+    "asks for an absurd wait": [servers.status(429, Retry_After="9" * 5000)] * 2,
+    "asks for a wait that is over": [servers.status(503, Retry_After="-5")],
+    "asks to wait for another age": [
+        servers.status(503, Retry_After="Fri, 31 Dec 99999 23:59:59 GMT")
+    ],
+    "redirects": [servers.status(302, Location="/else/" + DATA), servers.honest],
+    "has nothing at all": [servers.status(416, Content_Range="bytes */0")],
+    "has an odd length": [servers.drop_after(5000), servers.odd_length],
 }
 
 
@@ -132,6 +142,33 @@ REFUSED = {
     "drops every time at once": ([servers.drop_after(0)] * 99, "the connection failed", 0),
     "claims less": ([servers.claim(100)] * 9, "the server offers 100 bytes; expected 88,128", None),
     "claims more": ([servers.claim(10**9)] * 9, "the server offers 1,000,000,000 bytes", None),
+    "encodes": ([servers.encoded] * 9, "comes encoded as 'gzip'; expected it as it is", None),
+    "redirects for ever": (
+        [servers.status(302, Location="/else/" + DATA)] * 99,
+        "more than 10 redirections",
+        None,
+    ),
+    "redirects to nowhere": (
+        [servers.status(302, Location="http://[")] * 9,
+        "expected an address that can be fetched",
+        None,
+    ),
+    "redirects to another scheme": (
+        [servers.status(302, Location="file:///etc/passwd")] * 9,
+        "expected an address that can be fetched",
+        None,
+    ),
+    "brings the same again and again": (
+        [servers.without_range(n) for n in (40_000, 20_000)] * 50,
+        "the connection failed",
+        20_000,
+    ),
+    "answers ranges without saying which": (
+        [servers.drop_after(40_000), servers.nameless_range] * 50,
+        "the server sent bytes from -1 instead of 40,000",
+        None,
+    ),
+    "drips": ([servers.drip] * 99, r"only [\d,]+ bytes came in", 0),
     "corrupts each time": (
         [servers.corrupt(12345)] * 9,
         r"it is damaged \(.*tensor model/h0/mlp/c_fc/w, bytes [\d,]+ to [\d,]+, is.*twice; nothing",
@@ -139,8 +176,8 @@ REFUSED = {
     ),
     "is stuck after a part": (
         [servers.drop_after(20_000)] + [servers.status(503)] * 99,
-        "16,384 bytes are kept, and the same command goes on behind them",
-        16384,
+        "20,000 bytes are kept, and the same command goes on behind them",
+        20_000,
     ),
 }
 
@@ -154,7 +191,9 @@ def test_what_cannot_be_mended(fetch, server, models_dir, what):
     assert f"{server.url}/tiny/{DATA}: " in str(caught.value)
     left = [name for name in on_disk(models_dir) if name not in FILES]
     assert DATA not in on_disk(models_dir)
-    if kept is None:
+    if what in ("drips", "brings the same again and again"):
+        assert len(requests_of(server, DATA)) < 20
+    elif kept is None:
         assert left == []
     else:
         assert (models_dir / "tiny" / f"{DATA}.part").stat().st_size == kept
@@ -171,8 +210,8 @@ def test_a_transfer_goes_on_behind_what_is_here(fetch, server):
     content = (server.folder / DATA).read_bytes()
     assert requests_of(server, DATA) == [
         (None, None),
-        ("bytes=49152-", servers.etag(content)),
-        ("bytes=65536-", servers.etag(content)),
+        ("bytes=50000-", servers.etag(content)),
+        ("bytes=80000-", servers.etag(content)),
     ]
 
 
@@ -184,7 +223,7 @@ def test_another_process_goes_on_behind_it_too(fetch, server, models_dir):
     server.seen.clear()
     fetch()
     (one,) = requests_of(server, DATA)
-    assert one[0] == "bytes=49152-"
+    assert one[0] == "bytes=50000-"
 
 
 def test_a_file_that_changed_meanwhile_is_fetched_anew(fetch, server, models_dir, monkeypatch):
@@ -216,6 +255,47 @@ def test_a_part_of_something_else_does_no_harm(fetch, server, models_dir, junk):
     (models_dir / "tiny" / f"{DATA}.part").write_bytes(junk)
     fetch()
     assert (models_dir / "tiny" / DATA).read_bytes() == (server.folder / DATA).read_bytes()
+
+
+def test_a_file_whose_length_nobody_tells_has_an_end(fetch, server, models_dir, monkeypatch):
+    monkeypatch.setattr(download, "MOST_BYTES", 300)
+    server.plan["model.ckpt.meta"] = [servers.longer] * 9
+    with pytest.raises(DownloadError, match="model.ckpt.meta: more than 300 bytes came, twice"):
+        fetch()
+    assert "model.ckpt.meta.part" not in on_disk(models_dir)
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xfe", b'"two\nlines"', b"", b" blank"])
+def test_a_validator_that_is_none_is_passed_over(fetch, server, models_dir, junk):
+    server.plan[DATA] = [servers.drop_after(50_000)] + [servers.status(503)] * 99
+    with pytest.raises(DownloadError):
+        fetch()
+    (models_dir / "tiny" / f"{DATA}.part.etag").write_bytes(junk)
+    server.plan[DATA].clear()
+    server.seen.clear()
+    fetch()
+    assert requests_of(server, DATA) == [("bytes=50000-", None)]
+
+
+def test_certificates_that_are_not_there(fetch, monkeypatch):
+    def without(*_, **__):
+        raise FileNotFoundError("Could not find a suitable TLS CA certificate bundle")
+
+    monkeypatch.setattr(download.requests.Session, "get", without)
+    with pytest.raises(DownloadError, match=r"suitable TLS CA certificate bundle; expected an add"):
+        fetch()
+
+
+def test_a_complete_folder_is_only_read(fetch, server, models_dir, monkeypatch):
+    fetch()
+    monkeypatch.setattr(download, "_alone", None)  # calling it would fail
+    download.download("tiny", models_dir / "tiny", "http://127.0.0.1:9")
+
+
+def test_a_name_is_not_given_to_another_model(tmp_path, server, models_dir):
+    shutil.copytree(DEMO_DIR, models_dir / "tiny")
+    with pytest.raises(ModelError, match="is another model than tiny: .*Pass it as a path"):
+        load_model("tiny", models_dir=models_dir)
 
 
 def test_a_hash_that_differs_is_named(fetch, server, models_dir):
@@ -251,9 +331,11 @@ def test_without_a_connection_it_says_what_to_do(server, models_dir):
     assert f"copy DIR/tiny to {models_dir}, or name a mirror with --base-url" in said
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://x", "http://", "http://[::bad"])
+@pytest.mark.parametrize(
+    "url", ["nonsense", "ftp://x", "http://", "http://[::bad", "http://a..b", "http://" + "a" * 99]
+)
 def test_addresses_that_are_none(server, models_dir, url):
-    with pytest.raises(DownloadError, match="Check --base-url"):
+    with pytest.raises(DownloadError, match="--base-url"):
         load_model("tiny", models_dir=models_dir, base_url=url)
 
 

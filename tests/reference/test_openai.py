@@ -101,6 +101,39 @@ def test_the_file_checkpoint_names_a_later_step(copy):
     assert load_model(copy).weights_sha256 == load_model(GOLDEN / "gpt2").weights_sha256
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'\xef\xbb\xbfmodel_checkpoint_path: "model-2"\n',
+        b'  model_checkpoint_path :"model-2"  \nall_model_checkpoint_paths: "model.ckpt"\n',
+        b"model_checkpoint_path: 'run\\model-2'",
+    ],
+)
+def test_the_file_checkpoint_as_others_write_it(copy, text):
+    for file in copy.glob("model.ckpt.*"):
+        shutil.copy(file, copy / file.name.replace("model.ckpt", "model-2"))
+        file.write_bytes(b"an older step, which is damaged")
+    (copy / "checkpoint").write_bytes(text)
+    load_model(copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "checkpoint: names no model_checkpoint_path"),
+        (b"model_checkpoint_path: model-2", "checkpoint: names no model_checkpoint_path"),
+        (b'x: "\xff"\nmodel_checkpoint_path: "model-2"', "checkpoint: byte 4 is not UTF-8"),
+        (b'model_checkpoint_path: "model-9"', "no model: model-9.index, model-9.data-00000-of-0"),
+        (b'model_checkpoint_path: "**[x"', r"no model: \*\*\[x.index, \*\*\[x.data"),
+    ],
+)
+def test_a_file_checkpoint_that_leads_nowhere_is_not_passed_over(copy, text, message):
+    """Another step would be loaded in place of the one it names."""
+    (copy / "checkpoint").write_bytes(text)
+    with pytest.raises(ModelError, match=message):
+        load_model(copy)
+
+
 def test_what_an_optimizer_left_is_no_stranger(copy):
     def add(found):
         found["model/wte/Adam"] = found["model/wte"]

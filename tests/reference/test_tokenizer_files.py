@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import TokenizerError, load_model
+from reference.added_tokens import AddedToken
 from reference.models import DEMO_DIR
-from reference.tokenizer import AddedToken, Tokenizer
+from reference.tokenizer import Tokenizer
 from reference.tokenizer_files import read_tokenizer, write_tokenizer
 
 
