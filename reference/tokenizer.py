@@ -2,6 +2,7 @@
 
 import hashlib
 import heapq
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, pairwise, repeat
 from typing import Any, TypeAlias
@@ -20,6 +21,12 @@ Choices: TypeAlias = slice | npt.NDArray[np.int64]  # indexes the last axis of l
 # How GPT-2 cuts a text into words before any merge: contractions, then runs of letters,
 # digits or signs with at most one space in front, then the white space that is left.
 WORD = regex.compile(r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+
+# The same for a text of ASCII alone, in the library that is twice as fast.
+ASCII_WORD = re.compile(
+    r"'(?:[sdmt]|ll|ve|re)| ?[A-Za-z]+| ?[0-9]+| ?[^\t-\r A-Za-z0-9]+"
+    r"|[\t-\r ]+(?![^\t-\r ])|[\t-\r ]+"
+)
 
 LETTERS = regex.compile(r"[\p{L}\p{N}]")
 
@@ -210,17 +217,17 @@ class Tokenizer:
         return ids + self._encode_around(text[at:], passes[1:])
 
     def _encode_words(self, text: str) -> list[int]:
+        words = (ASCII_WORD if text.isascii() else WORD).findall(text)
         try:
-            return list(chain.from_iterable(map(self._words.__getitem__, WORD.findall(text))))
+            return list(chain.from_iterable(map(self._words.__getitem__, words)))
         except NewLetterError:
             spans = (match.span() for match in WORD.finditer(mask_unassigned(text)))
-            words = (text[start:end] for start, end in spans)
-            known = ((word, self._words.get(word)) for word in words)
+            known = ((word, self._words.get(word)) for word in (text[a:b] for a, b in spans))
             return [i for word, ids in known for i in ids or self._merge(word.encode())]
 
     def _merge(self, word: bytes) -> list[int]:
         """Join the best-ranked pair, leftmost first, until none is left."""
-        ids = [self._byte_ids[byte] for byte in word]
+        ids = list(map(self._byte_ids.__getitem__, word))
         return self._merge_few(ids) if len(ids) <= FEW_BYTES else self._merge_many(ids)
 
     def _merge_few(self, ids: list[int]) -> list[int]:

@@ -1,9 +1,11 @@
 """What holds of every text."""
 
+from itertools import product
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference.tokenizer import END_OF_TEXT
+from reference.tokenizer import ASCII_WORD, END_OF_TEXT, WORD
 
 # Texts with what is likely to break a tokenizer: runs of white space, apostrophes, the special
 # token's letters, and every plane of Unicode.
@@ -40,3 +42,17 @@ def test_a_text_has_the_same_ids_each_time(demo, one, two):
     first = demo.tokenizer.encode(one)
     demo.tokenizer.encode(two)
     assert demo.tokenizer.encode(one) == first
+
+
+@given(st.text(alphabet=st.characters(codec="ascii")))
+def test_the_pattern_for_ascii_cuts_as_the_other(text):
+    assert ASCII_WORD.findall(text) == WORD.findall(text)
+
+
+def test_the_pattern_for_ascii_cuts_as_the_other_between_any_two_characters():
+    for one, two in product(map(chr, range(128)), repeat=2):
+        text = f"{one}{two} {one} {two}\n{two}{one}"
+        assert ASCII_WORD.findall(text) == WORD.findall(text)
+    for letters in product("'stvel0! \n\x1c", repeat=5):
+        text = "".join(letters)
+        assert ASCII_WORD.findall(text) == WORD.findall(text)
