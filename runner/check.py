@@ -62,12 +62,29 @@ def check_package(package: Package, threads: int | None = None) -> dict[str, Che
         for start in range(0, len(prompts), PROMPTS_PER_BATCH):
             some = slice(start, start + PROMPTS_PER_BATCH)
             feeds = _feeds(name, prompts[some], package.hparams["n_ctx"])
-            with _blaming(path):
-                logits = session.run(["logits"], feeds)[0]
-            _check_shape(path, logits, (*feeds.popitem()[1].shape, package.hparams["n_vocab"]))
-            _compare_rows(name, logits, expected[some], package.choices, reports[name])
-        del session, logits  # before the next takes as much memory
+            # Not bound to a name: of a large model, the logits of two batches are a gigabyte.
+            _compare_rows(
+                name,
+                _run(path, session, feeds, package.hparams["n_vocab"]),
+                expected[some],
+                package.choices,
+                reports[name],
+            )
+        del session  # before the next takes as much memory
     return reports
+
+
+def _run(path: Path, session: Any, feeds: dict[str, IntArray], n_vocab: int) -> FloatArray:
+    """A graph's logits, whose shape is that of its last input and the vocabulary's size."""
+    with _blaming(path):
+        logits: FloatArray = session.run(["logits"], feeds)[0]
+    expected = (*list(feeds.values())[-1].shape, n_vocab)
+    if logits.shape != expected or logits.dtype != np.float32:
+        raise ExportError(
+            f"{path}: gives {logits.dtype} {list(logits.shape)}; expected float32 "
+            f"{list(expected)}. Export it again."
+        )
+    return logits
 
 
 @contextmanager
@@ -80,14 +97,6 @@ def _blaming(path: Path) -> Iterator[None]:
             f"{path}: onnxruntime refuses it ({cut(str(e))}); expected the graph that was "
             "exported. Export it again."
         ) from None
-
-
-def _check_shape(path: Path, logits: FloatArray, expected: tuple[int, ...]) -> None:
-    if logits.shape != expected or logits.dtype != np.float32:
-        raise ExportError(
-            f"{path}: gives {logits.dtype} {list(logits.shape)}; expected float32 "
-            f"{list(expected)}. Export it again."
-        )
 
 
 def _compare_rows(
