@@ -255,7 +255,8 @@ class Transfer:
         start, total = _span(response)
         if start not in (0, have):
             self._discard()
-            raise TransferError(f"the server sent bytes from {start:,} instead of {have:,}")
+            which = "without saying which" if start is None else f"from {start:,}"
+            raise TransferError(f"the server sent bytes {which}; asked for those from {have:,}")
         if total is not None and self.expected.n_bytes not in (None, total):
             raise DownloadError(
                 f"{self.url}: the server offers {total:,} bytes; expected "
@@ -359,15 +360,16 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
             start_s, n_bytes = time.monotonic(), 0
 
 
-def _span(response: requests.Response) -> tuple[int, int | None]:
+def _span(response: requests.Response) -> tuple[int | None, int | None]:
     """Where the body begins in the file, and how long the file is."""
     if response.status_code == requests.codes.ok:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if LENGTH.fullmatch(length) else None
     found = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if found is None:
-        return -1, None
-    return int(found[1] or -1), int(found[2]) if found[2] != "*" else None
+        return None, None
+    start, total = (int(text) if text and text != "*" else None for text in found.groups())
+    return start, total
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -165,7 +165,7 @@ REFUSED = {
     ),
     "answers ranges without saying which": (
         [servers.drop_after(40_000), servers.nameless_range] * 50,
-        "the server sent bytes from -1 instead of 40,000",
+        "the server sent bytes without saying which; asked for those from 40,000",
         None,
     ),
     "drips": ([servers.drip] * 99, r"only [\d,]+ bytes came in", 0),
