@@ -100,7 +100,8 @@ def _source_sha256() -> str:
     digest = hashlib.sha256()
     for package in (Path(reference.__file__).parent, Path(__file__).parent):
         for path in sorted(package.rglob("*.py")):
-            digest.update(path.read_bytes())
+            if path.is_file():  # an editor's lock is a link that leads nowhere
+                digest.update(path.read_bytes())
     return digest.hexdigest()
 
 

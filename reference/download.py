@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn
 from urllib.parse import urljoin
 
 import requests
@@ -27,6 +28,7 @@ from urllib3.util import Retry
 from .checkpoint import openai
 from .checkpoint.weights import check_sums
 from .errors import DownloadError, ModelError
+from .part import Part, strong
 from .progress import ByteProgress, say
 from .published import FILES, PUBLISHED, Expected, Published
 
@@ -45,7 +47,7 @@ MOST_REDIRECTS = 10
 BUSY = (408, 429, 500, 502, 503, 504)
 CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)")
 LENGTH = re.compile(r"\d{1,18}")
-ETAG = re.compile(r'"[!#-~]*"')  # a strong one
+USER = re.compile(r"//[^/?#]*@")  # who asks, and with which password
 
 
 class TransferError(Exception):
@@ -84,14 +86,15 @@ def download(name: str, directory: Path, base_url: str | None = None) -> None:
         if all(path.is_file() for path in paths):
             return
         directory.mkdir(parents=True, exist_ok=True)
-        with _alone(directory), requests.Session() as session:
+        with _alone(directory), PlainSession() as session:
             for path in paths:
                 if not path.is_file():
                     url = f"{base_url.rstrip('/')}/{name}/{path.name}"
                     Transfer(session, url, path, published).run()
     except OSError as e:
         raise DownloadError(
-            f"{directory}: {e.strerror or e}; expected a folder with room to write. What was "
+            f"{directory}: {e.strerror or e}; expected a folder with room to write, and a disk "
+            "that has locks. What was "
             "fetched stays there, and the same command goes on behind it. Mend that, or choose "
             "another folder with --models-dir."
         ) from None
@@ -110,6 +113,13 @@ def _alone(directory: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+class PlainSession(requests.Session):
+    """A session that leaves redirections to us: its own would read their bodies, however long."""
+
+    def resolve_redirects(self, *_: Any, **__: Any) -> Iterator[Any]:
+        return iter(())
 
 
 @dataclass
@@ -133,15 +143,9 @@ class Transfer:
     path: Path
     published: Published
 
-    @property
-    def part(self) -> Path:
-        """What has arrived so far."""
-        return self.path.with_name(f"{self.path.name}.part")
-
-    @property
-    def validator(self) -> Path:
-        """Holds the ETag of the file that `part` is the beginning of."""
-        return self.path.with_name(f"{self.path.name}.part.etag")
+    def __post_init__(self) -> None:
+        self.part = Part(self.path)
+        self.shown = without_user(self.url)  # in messages
 
     @property
     def expected(self) -> Expected:
@@ -156,34 +160,34 @@ class Transfer:
             Where it cannot be had.
         """
         failures = wrong = 0
-        furthest = self._have()
+        furthest = self.part.n_bytes
         while True:
-            have = self._have()
+            have = self.part.n_bytes
             try:
                 if have != self.expected.n_bytes:
                     self._fetch(have)
                 self._verify()
             except TransferError as e:
                 # Only what goes beyond all before counts: else it could go on for ever.
-                failures = 1 if self._have() >= furthest + BROUGHT_BYTES else failures + 1
-                furthest = max(furthest, self._have())
+                failures = 0 if self.part.n_bytes >= furthest + BROUGHT_BYTES else failures + 1
+                furthest = max(furthest, self.part.n_bytes)
                 if failures == ATTEMPTS:
-                    raise DownloadError(f"{self.url}: {e}. {self._remedy()}") from None
-                wait_s = min(e.wait_s or FIRST_WAIT_S * 2 ** (failures - 1), LONGEST_WAIT_S)
-                say(f"{self.url}: {e}; trying again in {wait_s:.0f} s")
+                    raise DownloadError(f"{self.shown}: {e}. {self._remedy()}") from None
+                wait_s = e.wait_s or FIRST_WAIT_S * 2 ** max(failures - 1, 0)
+                wait_s = min(wait_s, LONGEST_WAIT_S)
+                say(f"{self.shown}: {e}; trying again in {wait_s:.0f} s")
                 time.sleep(wait_s)
             except WrongFileError as e:
-                self._discard()
+                self.part.discard()
                 wrong += 1
                 if wrong == 2:
                     raise DownloadError(
-                        f"{self.url}: {e}, twice; nothing of it was kept. Try again later, or "
+                        f"{self.shown}: {e}, twice; nothing of it was kept. Try again later, or "
                         "another source with --base-url."
                     ) from None
-                say(f"{self.url}: {e}; fetching it again")
+                say(f"{self.shown}: {e}; fetching it again")
             else:
-                self.part.replace(self.path)
-                self.validator.unlink(missing_ok=True)
+                self.part.finish()
                 return
 
     def _fetch(self, have: int) -> None:
@@ -191,8 +195,8 @@ class Transfer:
         headers = {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-            if (etag := self._etag()) is not None:
-                headers["If-Range"] = etag
+            if self.part.etag is not None:
+                headers["If-Range"] = self.part.etag
         try:
             with self._answer(headers) as response:
                 if response.status_code == requests.codes.requested_range_not_satisfiable and have:
@@ -226,20 +230,20 @@ class Transfer:
                 raise DownloadError(self._no_address(str(e))) from None
             if not response.is_redirect:
                 return response
-            response.close()
-            url = urljoin(url, response.headers["Location"])
+            with response:
+                url = urljoin(url, self.session.get_redirect_target(response) or "")
         raise DownloadError(self._no_address(f"more than {MOST_REDIRECTS} redirections"))
 
     def _no_address(self, what: str) -> str:
-        return f"{self.url}: {what}; expected an address that can be fetched. Check --base-url."
+        return f"{self.shown}: {what}; expected an address that can be fetched. Check --base-url."
 
     def _check_status(self, response: requests.Response) -> None:
         if response.status_code in (requests.codes.ok, requests.codes.partial_content):
             encoding = response.headers.get("Content-Encoding", "identity")
-            if encoding == "identity":
+            if encoding.lower() == "identity":
                 return
             raise DownloadError(
-                f"{self.url}: comes encoded as {encoding[:40]!a}; expected it as it is. "
+                f"{self.shown}: comes encoded as {encoding[:40]!a}; expected it as it is. "
                 "Check --base-url."
             )
         answer = f"the server answered {response.status_code} {response.reason}"
@@ -247,58 +251,69 @@ class Transfer:
         if response.status_code in again or response.status_code < requests.codes.ok:
             raise TransferError(answer, _retry_after(response))
         raise DownloadError(
-            f"{self.url}: {answer}; expected the file. Check --base-url; the address must hold "
+            f"{self.shown}: {answer}; expected the file. Check --base-url; the address must hold "
             f"{self.path.parent.name}/{self.path.name}."
         )
 
     def _receive(self, response: requests.Response, have: int) -> None:
         start, total = _span(response)
         if start not in (0, have):
-            self._discard()
+            self.part.discard()
             which = "without saying which" if start is None else f"from {start:,}"
             raise TransferError(f"the server sent bytes {which}; asked for those from {have:,}")
         if total is not None and self.expected.n_bytes not in (None, total):
             raise DownloadError(
-                f"{self.url}: the server offers {total:,} bytes; expected "
+                f"{self.shown}: the server offers {total:,} bytes; expected "
                 f"{self.expected.n_bytes:,}. It is another file: check --base-url."
             )
+        etag = strong(response.headers.get("ETag"))
+        if start and etag and self.part.etag not in (None, etag):
+            self._start_anew()
         n_bytes = self.expected.n_bytes or total
-        if n_bytes and n_bytes - start > shutil.disk_usage(self.path.parent).free:
-            raise DownloadError(
-                f"{self.path}: {n_bytes - start:,} bytes are needed, its disk has "
-                f"{shutil.disk_usage(self.path.parent).free:,}. Make room, or choose another "
-                "folder with --models-dir."
-            )
-        if start == 0:
-            self._remember(response.headers.get("ETag"))
-        progress = ByteProgress(self.path.name, n_bytes, start)
+        if n_bytes:
+            self._make_room(n_bytes - start)
+        certain = total is not None or etag is not None
         with (
-            contextlib.closing(progress),
-            self.part.open("ab" if start else "wb") as stream,
+            contextlib.closing(ByteProgress(self.path.name, n_bytes, start)) as progress,
+            self.part.writing(start, etag, certain=certain) as stream,
         ):
             for chunk in _chunks(response):
                 stream.write(chunk)
                 progress.advance(len(chunk))
                 if stream.tell() > (MOST_BYTES if n_bytes is None else n_bytes):
                     raise WrongFileError(f"more than {n_bytes or MOST_BYTES:,} bytes came")
-            stream.flush()
-            os.fsync(stream.fileno())
             if n_bytes is not None and stream.tell() < n_bytes:
                 raise TransferError(f"the transfer ended after {stream.tell():,} of {n_bytes:,}")
 
     def _beyond_the_end(self, response: requests.Response, have: int) -> None:
         """The server has nothing behind what is here: that is all of it, or of another file."""
         if _span(response)[1] != have:
-            self._discard()
-            raise TransferError("the file has changed on the server")
+            self._start_anew()
+
+    def _start_anew(self) -> NoReturn:
+        self.part.discard()
+        raise TransferError("the file has changed on the server")
+
+    def _make_room(self, n_bytes: int) -> None:
+        """See that the disk has it; a part that is fetched anew goes first where it has not."""
+        free, have = shutil.disk_usage(self.path.parent).free, self.part.n_bytes
+        if n_bytes <= free:
+            return
+        if n_bytes == self.expected.n_bytes and n_bytes <= free + have:
+            self.part.discard()
+            return
+        raise DownloadError(
+            f"{self.path}: {n_bytes:,} bytes are needed, its disk has {free:,}. Make room, or "
+            "choose another folder with --models-dir."
+        )
 
     def _verify(self) -> None:
         """Length, hash and content of the whole file."""
-        have, expected = self._have(), self.expected
+        have, expected = self.part.n_bytes, self.expected
         if expected.n_bytes not in (None, have):
             raise WrongFileError(f"{have:,} bytes came; expected {expected.n_bytes:,}")
         if expected.sha256 is not None:
-            with self.part.open("rb") as stream:
+            with self.part.path.open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
             if found != expected.sha256:
                 raise WrongFileError(f"its SHA-256 is {found}; expected {expected.sha256}")
@@ -311,40 +326,25 @@ class Transfer:
         directory, hparams = self.path.parent, self.published.hparams
         match self.path.name:
             case openai.SIZES_FILE:
-                if openai.read_hparams(self.part) != hparams:
+                if openai.read_hparams(self.part.path) != hparams:
                     raise ModelError(f"expected {hparams}")
             case openai.INDEX:
-                openai.place_tensors(hparams, self.part, directory / openai.DATA)
+                openai.place_tensors(hparams, self.part.path, directory / openai.DATA)
             case openai.DATA:
-                check_sums(openai.place_tensors(hparams, directory / openai.INDEX, self.part))
-
-    def _have(self) -> int:
-        return self.part.stat().st_size if self.part.is_file() else 0
-
-    def _remember(self, etag: str | None) -> None:
-        """Keep a strong ETag: with it, another file's end is never put behind this beginning."""
-        self.validator.unlink(missing_ok=True)
-        if etag and ETAG.fullmatch(etag):
-            self.validator.write_text(etag, encoding="ascii")
-
-    def _etag(self) -> str | None:
-        try:
-            etag = self.validator.read_text(encoding="ascii")
-        except (OSError, ValueError):
-            return None
-        return etag if ETAG.fullmatch(etag) else None
-
-    def _discard(self) -> None:
-        self.part.unlink(missing_ok=True)
-        self.validator.unlink(missing_ok=True)
+                check_sums(openai.place_tensors(hparams, directory / openai.INDEX, self.part.path))
 
     def _remedy(self) -> str:
         name, models_dir = self.path.parent.name, self.path.parent.parent
         return (
-            f"{self._have():,} bytes are kept, and the same command goes on behind them. Without "
-            f"a connection: run `runner models {name} --download --models-dir DIR` where there is "
-            f"one and copy DIR/{name} to {models_dir}, or name a mirror with --base-url."
+            f"{self.part.n_bytes:,} bytes are kept, and the same command goes on behind them. "
+            f"Without a connection: run `runner models {name} --download --models-dir DIR` where "
+            f"there is one and copy DIR/{name} to {models_dir}, or name a mirror with --base-url."
         )
+
+
+def without_user(url: str) -> str:
+    """An address as it may be shown and written down."""
+    return USER.sub("//", url)
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
@@ -381,7 +381,9 @@ def _retry_after(response: requests.Response) -> float | None:
 
 def _reason(error: Exception) -> str:
     """The innermost cause, short."""
+    if isinstance(error, UnicodeError):  # whose first argument is the codec's name
+        return str(error)
     cause = error.args[0] if error.args else error
     cause = getattr(cause, "reason", cause)
     said = cause.args[0] if isinstance(cause, Exception) and cause.args else cause
-    return str(said if isinstance(said, str) else cause)[:200]
+    return without_user(str(said if isinstance(said, str) else cause))[:200]

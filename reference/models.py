@@ -211,7 +211,20 @@ def _place(name: str, models_dir: str | Path | None) -> Path:
 
 def _layout_module(directory: Path) -> ModuleType:
     """The layout that a directory's files come closer to."""
-    return min((openai, huggingface), key=lambda layout: len(layout.missing(directory)))
+
+    def lacks(layout: ModuleType) -> int:
+        try:
+            return len(layout.missing(directory))
+        except ModelError:  # a file is there and damaged
+            return 1
+
+    closest = min((openai, huggingface), key=lacks)
+    if lacks(openai) == lacks(huggingface) == 0:
+        raise ModelError(
+            f"{directory}: holds two models, {openai.SIZES_FILE} with its weights and "
+            f"{huggingface.SIZES_FILE} with its own; expected one. Remove either's."
+        )
+    return closest
 
 
 def _missing(directory: Path) -> list[str]:

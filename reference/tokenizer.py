@@ -128,8 +128,8 @@ class Tokenizer:
                     "vocabulary lacks. Take both files from the same model."
                 ) from None
         self._words = WordCache(self._merge)
-        self._always = patterns(t for t in self.added.values() if not t.special)
-        self._on_request = patterns(self.added.values())
+        self._plain = any(not token.special for token in self.added.values())
+        self._patterns = patterns(self.added.values())
 
     def __len__(self) -> int:
         """How many ids the vocabulary has."""
@@ -184,7 +184,8 @@ class Tokenizer:
                 f"lone surrogate U+{ord(text[e.start]):04X} at character {e.start}; expected "
                 "Unicode text. Fix the text where it was cut or decoded."
             ) from None
-        return self._encode_around(text, self._on_request if allow_special else self._always)
+        passes = self._patterns if allow_special or self._plain else []
+        return self._encode_around(text, passes, allow_special)
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes that one id stands for.
@@ -205,16 +206,18 @@ class Tokenizer:
         """The text of any list of ids; bytes that are no UTF-8 come out as U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", errors="replace")
 
-    def _encode_around(self, text: str, passes: Sequence[Any]) -> list[int]:
+    def _encode_around(self, text: str, passes: Sequence[Any], allow_special: bool) -> list[int]:
         """Ids of the added tokens that the first pass finds, and of what is between them."""
         if not passes:
             return self._encode_words(text)
         ids, at = [], 0
         for match in passes[0].finditer(text):
-            ids += self._encode_around(text[at : match.start()], passes[1:])
-            ids.append(self.added[match[0]].token_id)
-            at = match.end()
-        return ids + self._encode_around(text[at:], passes[1:])
+            token = self.added[match[0]]
+            if allow_special or not token.special:
+                ids += self._encode_around(text[at : match.start()], passes[1:], allow_special)
+                ids.append(token.token_id)
+                at = match.end()
+        return ids + self._encode_around(text[at:], passes[1:], allow_special)
 
     def _encode_words(self, text: str) -> list[int]:
         words = (ASCII_WORD if text.isascii() else WORD).findall(text)

@@ -64,8 +64,8 @@ def read_tokenizer(
     ----------
     directory : Path
         Holds `tokenizer.json`, which transformers reads first too; or `vocab.json` and
-        `merges.txt`, or `encoder.json` and `vocab.bpe`, and what is said of added tokens beside
-        those.
+        `merges.txt`, or `encoder.json` and `vocab.bpe`. What other files say of added tokens
+        counts with either.
     eos_id : int, optional
         The token that ends a text, as the model's configuration says; where no token has that id
         it is `<|endoftext|>`.
@@ -84,6 +84,7 @@ def read_tokenizer(
     _check(config, "", settings, CONFIG_VALUES)
     if os.path.lexists(directory / WHOLE):
         vocab, merges, added = _read_whole(directory / WHOLE)
+        added = _read_added(directory, settings, added)
     else:
         lacks_least = min(
             PAIRS, key=lambda names: sum(not (directory / n).is_file() for n in names)
@@ -183,16 +184,27 @@ def _adds_nothing(post_processor: Mapping[str, Any]) -> bool:
     return post_processor.get("type") == "ByteLevel"
 
 
-def _read_added(directory: Path, settings: Mapping[str, Any]) -> list[AddedToken]:
-    """Tokens of `added_tokens.json` and of `tokenizer_config.json`, special where one says so."""
+def _read_added(
+    directory: Path, settings: Mapping[str, Any], known: Sequence[AddedToken] = ()
+) -> list[AddedToken]:
+    """Tokens of `added_tokens.json` and of `tokenizer_config.json`, special where one says so.
+
+    Of a token that is `known` from `tokenizer.json`, the second has the last word, as in
+    transformers; the first tells no more than its id.
+    """
     path, config = directory / ADDED, directory / CONFIG
     where = f"{config}: added_tokens_decoder"
     decoder = as_object(settings.get("added_tokens_decoder") or {}, where, TokenizerError)
-    found: dict[str, AddedToken] = {}
+    found = {token.content: token for token in known}
     for token_id, entry in decoder.items():
         flags = as_object(entry, where, TokenizerError)
         number = int(token_id) if token_id.isdecimal() and len(token_id) < 12 else token_id
         token = _added_token(config, flags.get("content"), number, flags)
+        if found.get(token.content, token).token_id != token.token_id:
+            raise TokenizerError(
+                f"{config}: added token {token.content[:40]!r} has id {token_id}, and another in "
+                f"{WHOLE if known else CONFIG}. {REMEDY}"
+            )
         found[token.content] = token
     special = _special(settings) | _special(_read_optional(directory / SPECIAL))
     for content, token_id in _read_optional(path).items():
@@ -200,8 +212,8 @@ def _read_added(directory: Path, settings: Mapping[str, Any]) -> list[AddedToken
         token = _added_token(path, content, token_id, flags)
         if found.setdefault(content, token).token_id != token_id:
             raise TokenizerError(
-                f"{path}: added token {content[:40]!r} has id {token_id}, and another in {CONFIG}. "
-                f"{REMEDY}"
+                f"{path}: added token {content[:40]!r} has id {token_id}, and another in "
+                f"{WHOLE if known else CONFIG}. {REMEDY}"
             )
     return list(found.values())
 

@@ -73,8 +73,8 @@ def _where(name: str, models_dir: str | None) -> str:
         return "bundled"
     try:
         found = find_model(name, models_dir)
-    except (ModelError, OSError):  # no home, or a folder that is not ours to read
-        return "no folder that can be read: pass --models-dir"
+    except (ModelError, OSError):
+        return f"not readable: runner models {name} says why"
     return str(found or f"not here: runner models {name} --download")
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reference import Model, __version__
+from reference.download import without_user
 
 from .engine import Engine, runtime_version
 from .errors import InputError
@@ -43,7 +44,8 @@ def provenance(
             "tokenizer_sha256": model.tokenizer.sha256,
         },
         "engine": engine.describe(),
-        "settings": asdict(settings),
+        "settings": asdict(settings)
+        | {"base_url": settings.base_url and without_user(settings.base_url)},
         "counts": {
             "rows": report.rows,
             "bad_rows": report.bad_rows,

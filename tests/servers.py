@@ -213,6 +213,52 @@ def hang(seconds):
     return behave
 
 
+def endless_redirect(handler, content):
+    """To the same place, with a body that does not end."""
+    handler.send_response(302)
+    handler.send_header("Location", "/else/" + handler.path.rpartition("/")[2])
+    handler.send_header("Connection", "close")
+    handler.end_headers()
+    while True:
+        handler.wfile.write(content)
+        threading.Event().wait(0.01)
+
+
+def page(code=200, n_bytes=500):
+    """What a network says that wants a password first: a page, of a length that it keeps secret."""
+
+    def behave(handler, _):
+        handler.send_response(code)
+        handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(b"<html>".ljust(n_bytes))
+        handler.close_connection = True
+
+    return behave
+
+
+def changed(handler, content):
+    """Another file of that length, by a server that knows ranges but no If-Range."""
+    start = asked_from(handler, content)
+    send(handler, content[::-1], start)
+
+
+def without_etag(n_bytes):
+    """Break off, and give no ETag."""
+
+    def behave(handler, content):
+        start = asked_from(handler, content)
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
+        handler.wfile.write(content[start : start + n_bytes])
+        handler.close_connection = True
+
+    return behave
+
+
 def longer(handler, content):
     """More than the file has, and no length."""
     handler.send_response(200)
@@ -254,6 +300,10 @@ def odd_length(handler, content):
     """A length that no number holds."""
     send(handler, content, length="9" * 5000)
     handler.close_connection = True
+
+
+def as_it_is(handler, content):
+    send(handler, content, headers=[("Content-Encoding", "Identity")])
 
 
 def encoded(handler, content):

@@ -16,6 +16,8 @@ from .layout import Layout, place_leaves, read_sizes
 from .stored import DTYPES, WEIGHT_DTYPES, MappedFiles, Stored, identity
 
 SIZES_FILE = "config.json"
+GENERATION_FILE = "generation_config.json"
+ADAPTER_FILE = "adapter_config.json"
 SIZES = {
     "n_vocab": "vocab_size",
     "n_ctx": "n_positions",
@@ -72,6 +74,11 @@ def describe(directory: Path) -> Layout:
         Naming the file, the option or the tensor.
     """
     config = read_config(directory / SIZES_FILE)
+    if os.path.lexists(adapter := directory / ADAPTER_FILE):
+        raise ModelError(
+            f"{adapter}: an adapter is not applied to the weights; expected a model without one. "
+            "Merge it into the weights, or remove it."
+        )
     single, shards = directory / WEIGHTS_FILE, directory / SHARDS_FILE
     where = single if single.is_file() else shards
     tensors = read_header(single) if single.is_file() else read_shards(shards)
@@ -124,13 +131,25 @@ def read_config(path: Path) -> Config:
             f"{path}: n_inner is {config['n_inner']!r}, which is not implemented; expected "
             f"null or 4 * n_embd = {4 * n_embd}. Use a model with plain GPT-2 mathematics."
         )
+    return Config(hparams, config.get("tie_word_embeddings", True), _eos_id(path, config))
+
+
+def _eos_id(path: Path, config: dict[str, Any]) -> int | None:
+    """The token that ends a text; `generation_config.json` has the last word, as elsewhere."""
+    generation = path.with_name(GENERATION_FILE)
+    if os.path.lexists(generation):
+        found = read_object(generation, ModelError).get("eos_token_id")
+        if found is not None:
+            path, config = generation, {"eos_token_id": found}
     eos_id = config.get("eos_token_id")
+    if isinstance(eos_id, list) and len(eos_id) == 1:
+        eos_id = eos_id[0]
     if eos_id is not None and type(eos_id) is not int:
         raise ModelError(
             f"{path}: eos_token_id is {str(eos_id)[:80]!r}; expected one token id, or null. "
             "Keep the one that ends a text."
         )
-    return Config(hparams, config.get("tie_word_embeddings", True), eos_id)
+    return eos_id
 
 
 def read_header(path: Path) -> dict[str, Stored]:
@@ -163,10 +182,7 @@ def read_header(path: Path) -> dict[str, Stored]:
                 f"{', '.join(WEIGHT_DTYPES)}. Save the model again in float32."
             )
         if name in tensors:
-            raise ModelError(
-                f"{path}: tensor {name} is there with and without `{PREFIX}`; expected it once. "
-                "Save the model again."
-            )
+            raise _twice(path, name)
         start = 8 + n_bytes + entry["data_offsets"][0]
         shape = tuple(entry["shape"])
         tensors[name] = Stored(name, path, start, entry["dtype"], shape, version=version)
@@ -209,8 +225,17 @@ def read_shards(index: Path) -> dict[str, Stored]:
                 f"{index.parent / file}: tensor {odd[0]} {there} in {index.name}. "
                 "Copy all of the model's files again from one source."
             )
+        if twice := sorted(tensors.keys() & found.keys()):
+            raise _twice(index.parent / file, twice[0])
         tensors |= found
     return tensors
+
+
+def _twice(path: Path, name: str) -> ModelError:
+    return ModelError(
+        f"{path}: tensor {name} is there with and without `{PREFIX}`; expected it once. "
+        "Save the model again."
+    )
 
 
 def tensor_name(leaf: str) -> str:

@@ -18,7 +18,7 @@ SIZES = {name: name for name in HParams.__annotations__}
 PREFIX = "model.ckpt"
 INDEX, DATA = f"{PREFIX}.index", f"{PREFIX}.data-00000-of-00001"
 CHECKPOINT = "checkpoint"
-LATEST = re.compile(r"""^\s*model_checkpoint_path\s*:\s*(["'])(.*)\1\s*$""", re.MULTILINE)
+LATEST = re.compile(r"""^\s*model_checkpoint_path\s*:\s*("[^"\n]*"|'[^'\n]*')""", re.MULTILINE)
 
 
 def describe(directory: Path) -> Layout:
@@ -96,7 +96,7 @@ def weights_files(directory: Path) -> tuple[Path, Path]:
                 f"files in quotes, such as {PREFIX}. Mend it, or remove it to take {PREFIX}."
             )
         # Fine-tuning saves steps, such as model-1000; only this folder counts.
-        prefix = re.split(r"[/\\]", latest[2])[-1]
+        prefix = re.split(r"[/\\]", latest[1][1:-1])[-1]
     return directory / f"{prefix}.index", directory / f"{prefix}.data-00000-of-00001"
 
 

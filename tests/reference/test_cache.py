@@ -151,6 +151,18 @@ def test_a_graph_is_keyed_by_weights_and_source(tmp_path, demo, model_dir, monke
     assert len(entries(tmp_path, "graphs")) == 3
 
 
+def test_an_editors_lock_beside_the_source_is_no_source(tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "__init__.py").write_text("x = 1")
+    monkeypatch.setattr(cached.reference, "__file__", str(package / "__init__.py"))
+    found = cached._source_sha256()
+    (package / ".#tokenizer.py").symlink_to("me@host.123")
+    assert cached._source_sha256() == found
+    (package / "__init__.py").write_text("x = 2")
+    assert cached._source_sha256() != found
+
+
 def test_weights_that_change_during_a_job_are_noticed(model_dir):
     """The arrays are mapped from a file that a later session opens again by its name."""
     model = load_model(model_dir)

@@ -1,9 +1,11 @@
 """Model directories as people have them: shards, prefixes, half precision, heads of their own."""
 
 import json
+import os
 import shlex
 import shutil
 from itertools import islice
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -11,8 +13,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from reference import ModelError, TokenizerError, gpt2, greedy, load_model, param_count
-from reference.checkpoint import huggingface
+from reference.checkpoint import huggingface, weights
 from reference.models import DEMO_DIR
+
+OPENAI = Path(__file__).parents[1] / "golden" / "tensorflow" / "gpt2"
 
 
 @pytest.fixture
@@ -74,6 +78,15 @@ def test_shards_that_do_not_fit_their_index(model_dir, edit, message):
     shard(model_dir, tensors_of(model_dir))
     edit_index(model_dir, edit)
     with pytest.raises(ModelError, match=message):
+        load_model(model_dir)
+
+
+def test_a_name_with_and_without_prefix_in_two_shards(model_dir):
+    tensors = tensors_of(model_dir)
+    tensors["transformer.wpe.weight"] = 2 * tensors["wpe.weight"]
+    names = sorted(tensors, key=lambda name: name.endswith("wpe.weight"))
+    shard(model_dir, {name: tensors[name] for name in names}, 2)  # the last two, one in each
+    with pytest.raises(ModelError, match="tensor wpe.weight is there with and without"):
         load_model(model_dir)
 
 
@@ -222,6 +235,37 @@ def test_the_end_of_a_text_is_what_config_json_says(model_dir, demo):
     assert load_model(model_dir).tokenizer.eos_id == demo.tokenizer.eos_id
 
 
+@pytest.mark.parametrize("wrap", [lambda i: i, lambda i: [i]])
+def test_generation_config_has_the_last_word_on_the_end(model_dir, demo, wrap):
+    dot = demo.tokenizer.encode(".")[0]
+    (model_dir / "generation_config.json").write_text(json.dumps({"eos_token_id": wrap(dot)}))
+    assert load_model(model_dir).tokenizer.eos_id == dot
+    (model_dir / "generation_config.json").write_text('{"do_sample": false}')
+    assert load_model(model_dir).tokenizer.eos_id == demo.tokenizer.eos_id
+    (model_dir / "generation_config.json").write_text('{"eos_token_id": [1, 2]}')
+    with pytest.raises(ModelError, match=r"generation_config.json: eos_token_id is '\[1, 2\]'; e"):
+        load_model(model_dir)
+
+
+def test_an_adapter_is_not_ignored(model_dir):
+    (model_dir / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match="an adapter is not applied to the weights"):
+        load_model(model_dir)
+
+
+def test_two_models_in_one_folder(model_dir):
+    for path in OPENAI.glob("*"):
+        shutil.copy(path, model_dir)
+    with pytest.raises(ModelError, match="holds two models, hparams.json with its weights and"):
+        load_model(model_dir)
+
+
+def test_leftovers_of_the_other_layout_do_no_harm(model_dir, demo):
+    shutil.copy(OPENAI / "hparams.json", model_dir)
+    (model_dir / "checkpoint").mkdir()
+    assert load_model(model_dir).weights_sha256 == demo.weights_sha256
+
+
 def test_a_token_for_padding_without_an_embedding_is_left_out(model_dir, demo):
     n_vocab = demo.hparams["n_vocab"]
     (model_dir / "added_tokens.json").write_text(json.dumps({"<|pad|>": n_vocab}))
@@ -313,6 +357,19 @@ def test_a_file_that_is_exchanged_while_it_is_read(model_dir, monkeypatch):
         return found
 
     monkeypatch.setattr(huggingface, "read_header", exchange_after)
+    with pytest.raises(ModelError, match="was changed while it was read"):
+        load_model(model_dir)
+
+
+def test_a_file_that_is_written_to_while_it_is_verified(model_dir, monkeypatch):
+    original = weights._verified
+
+    def write_after(files, tensor):
+        found = original(files, tensor)
+        os.utime(tensor.path, ns=(0, 0))
+        return found
+
+    monkeypatch.setattr(weights, "_verified", write_after)
     with pytest.raises(ModelError, match="was changed while it was read"):
         load_model(model_dir)
 

@@ -107,6 +107,8 @@ def test_the_file_checkpoint_names_a_later_step(copy):
         b'\xef\xbb\xbfmodel_checkpoint_path: "model-2"\n',
         b'  model_checkpoint_path :"model-2"  \nall_model_checkpoint_paths: "model.ckpt"\n',
         b"model_checkpoint_path: 'run\\model-2'",
+        b'model_checkpoint_path: "model-2" all_model_checkpoint_paths: "model.ckpt"',
+        b'model_checkpoint_path: "model-2"  # the best',
     ],
 )
 def test_the_file_checkpoint_as_others_write_it(copy, text):

@@ -153,21 +153,49 @@ def test_tokenizer_json_comes_first(demo, tmp_path):
 
 @given(
     st.lists(st.text("ab<x ", min_size=1, max_size=4), min_size=1, max_size=7, unique=True),
-    st.lists(st.booleans(), min_size=7, max_size=7),
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=7, max_size=7),
     st.text("ab<x ", max_size=30),
 )
-def test_added_tokens_in_two_passes(demo, tmp_path_factory, contents, normalized, text):
-    """Those that are not normalized are found first, wherever they are."""
+def test_added_tokens_of_all_kinds(demo, tmp_path_factory, contents, flags, text):
+    """Those that are not normalized are found first, wherever they are; special ones hide others
+    even where they are text.
+    """
     theirs = build(demo.tokenizer)
     theirs.add_tokens(
         [
-            tokenizers.AddedToken(content, normalized=flag)
-            for content, flag in zip(contents, normalized, strict=False)
+            tokenizers.AddedToken(content, normalized=normalized, special=special)
+            for content, (normalized, special) in zip(contents, flags, strict=False)
         ]
     )
     path = tmp_path_factory.mktemp("passes") / "tokenizer.json"
     theirs.save(str(path))
-    assert read_tokenizer(path.parent).encode(text) == theirs.encode(text).ids
+    ours = read_tokenizer(path.parent)
+    assert ours.encode(text, allow_special=True) == theirs.encode(text).ids
+    theirs.encode_special_tokens = True
+    assert ours.encode(text) == theirs.encode(text).ids
+
+
+def test_what_lies_beside_tokenizer_json_is_heard(demo, tmp_path):
+    """As transformers does: measured with its version 5.24 on such a folder."""
+    theirs = build(demo.tokenizer, ["foo"])
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "added_tokens.json").write_text('{"foo": 2304, "bar": 2305}')
+    decoder = {"2306": {"content": "qux", "normalized": False}}
+    config = {"added_tokens_decoder": decoder}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    theirs.add_tokens(["bar", tokenizers.AddedToken("qux", normalized=False)])
+    ours = read_tokenizer(tmp_path)
+    for text in ("a foo", "bar foo", "fooqux b", "<|endoftext|>qux"):
+        theirs.encode_special_tokens = True
+        assert ours.encode(text) == theirs.encode(text).ids
+    decoder["2304"] = {"content": "foo", "lstrip": True}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(TokenizerError, match="of 'foo', lstrip is 'True', which is not impl"):
+        read_tokenizer(tmp_path)
+    decoder["2304"] = {"content": "bar"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(TokenizerError, match="'bar' has id 2305, and another in"):
+        read_tokenizer(tmp_path)
 
 
 def test_thousands_of_added_tokens_are_one_pattern_of_few_branches(demo):
@@ -175,8 +203,8 @@ def test_thousands_of_added_tokens_are_one_pattern_of_few_branches(demo):
     names = [f"{a}{b}{c}" for a in "bcdfg" for b in "hjklm" for c in range(200)]
     added = [AddedToken(name, 2304 + i, special=False) for i, name in enumerate(names)]
     tokenizer = Tokenizer(demo.tokenizer.vocab, demo.tokenizer.merges, added)
-    (pattern,) = tokenizer._always
-    assert pattern.pattern.count("(?:") == 5 + 5 * 5
+    (pattern,) = tokenizer._patterns
+    assert pattern.pattern.count("(?:") == 2 + 5 + 5 * 5  # two for end-of-text
     assert tokenizer.encode("bh12 gm199x")[0] == 2304 + names.index("bh12")
 
 
