@@ -173,6 +173,13 @@ def test_weights_that_change_during_a_job_are_noticed(model_dir):
         traced_onnx(trace_next_logits, model, n_ctx=32)
 
 
+def test_a_model_that_was_named_from_another_folder(model_dir, monkeypatch):
+    monkeypatch.chdir(model_dir.parent)
+    model = load_model(model_dir.name)
+    monkeypatch.chdir("/")
+    model.check_files()
+
+
 def test_files_behind_links_are_used_where_they_lie(model_dir, tmp_path):
     """As hubs keep them: a snapshot of links into a folder of blobs."""
     snapshot = tmp_path / "snapshot"
