@@ -335,8 +335,10 @@ class Transfer:
 
     def _remedy(self) -> str:
         name, models_dir = self.path.parent.name, self.path.parent.parent
+        have = self.part.n_bytes
+        kept = f"{have:,} bytes are kept, and the same command goes on behind them"
         return (
-            f"{self.part.n_bytes:,} bytes are kept, and the same command goes on behind them. "
+            f"{kept if have else 'Nothing of it has come'}. "
             f"Without a connection: run `runner models {name} --download --models-dir DIR` where "
             f"there is one and copy DIR/{name} to {models_dir}, or name a mirror with --base-url."
         )

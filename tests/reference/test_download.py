@@ -184,7 +184,7 @@ REFUSED = {
         "codec can't decode .*; expected an address that can be fetched",
         None,
     ),
-    "wants a password for good": ([servers.page()] * 99, "0 bytes are kept, and the same", None),
+    "wants a password for good": ([servers.page()] * 99, "500 of 88,128. Nothing of it", None),
     "wants a password after a part": (
         [servers.drop_after(80_000)] + [servers.page()] * 99,
         "80,000 bytes are kept, and the same command goes on behind them",
