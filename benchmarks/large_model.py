@@ -5,7 +5,7 @@
 
 Each figure is that of a whole process of the command `runner`, with an empty cache at first. Its
 peak is what it had in memory at once, mapped pages of the weights file included; `anonymous` is
-the part of it that the system cannot take back by writing nothing.
+memory that is not a file's, which the system can only take back by swapping.
 """
 
 import argparse

@@ -146,16 +146,15 @@ def default_models_dir() -> Path:
     ModelError
         Where the user has no home.
     """
-    chosen = os.environ.get(MODELS_DIR_VARIABLE)
+    if chosen := os.environ.get(MODELS_DIR_VARIABLE):
+        return Path(chosen)
     try:
-        place = platformdirs.user_data_path("picobatch", appauthor=False) / "models"
+        return platformdirs.user_data_path("picobatch", appauthor=False) / "models"
     except RuntimeError as e:
-        if not chosen:
-            raise ModelError(
-                f"no folder for published models ({e}). Name one with {MODELS_DIR_VARIABLE} or "
-                "--models-dir."
-            ) from None
-    return Path(chosen or place)
+        raise ModelError(
+            f"no folder for published models ({e}). Name one with {MODELS_DIR_VARIABLE} or "
+            "--models-dir."
+        ) from None
 
 
 def find_model(name_or_dir: str | Path, models_dir: str | Path | None = None) -> Path | None:
@@ -218,13 +217,13 @@ def _layout_module(directory: Path) -> ModuleType:
         except ModelError:  # a file is there and damaged
             return 1
 
-    closest = min((openai, huggingface), key=lacks)
-    if lacks(openai) == lacks(huggingface) == 0:
+    lacking = {layout: lacks(layout) for layout in (openai, huggingface)}
+    if not any(lacking.values()):
         raise ModelError(
             f"{directory}: holds two models, {openai.SIZES_FILE} with its weights and "
             f"{huggingface.SIZES_FILE} with its own; expected one. Remove either's."
         )
-    return closest
+    return min(lacking, key=lacking.__getitem__)
 
 
 def _missing(directory: Path) -> list[str]:

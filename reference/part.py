@@ -66,9 +66,10 @@ class Part:
         if anew and not behind_another:
             self._remember(etag)
         came = self._again if behind_another else self.path
+        opened = came.open("wb" if anew else "ab")
         whole = False
         try:
-            with came.open("wb" if anew else "ab") as stream:
+            with opened as stream:
                 yield stream
                 stream.flush()
                 os.fsync(stream.fileno())

@@ -1,6 +1,5 @@
 """The download, against a real server that does what servers do."""
 
-import contextlib
 import hashlib
 import shutil
 import subprocess
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from reference import DownloadError, HParams, ModelError, download, load_model
 from reference.models import DEMO_DIR
-from reference.part import Part
 from reference.published import FILES, PUBLISHED, Expected, Published
 from runner.cli import cli
 from tests import servers
@@ -328,40 +326,11 @@ def test_a_transfer_that_brought_something_is_none_of_the_failures(fetch, server
 
 
 def test_only_what_promises_the_same_bytes_is_asked_for(fetch, server, monkeypatch):
-    """A weak ETag promises no more than the same meaning; and one that is over is none."""
+    """A weak ETag promises no more than the same meaning."""
     monkeypatch.setattr(servers, "etag", lambda _: 'W/"weak"')
     server.plan[DATA] = [servers.drop_after(20_000)]
     fetch()
     assert requests_of(server, DATA) == [(None, None), ("bytes=20000-", None)]
-
-
-def test_an_etag_is_forgotten_with_its_file(tmp_path):
-    part = Part(tmp_path / "file")
-    with part.writing(0, '"one"', certain=True) as stream:
-        stream.write(b"first")
-    assert (part.n_bytes, part.etag) == (5, '"one"')
-    with part.writing(0, None, certain=True) as stream:
-        stream.write(b"second")
-    assert (part.path.read_bytes(), part.etag) == (b"second", None)
-
-
-@pytest.mark.parametrize("n_bytes", [0, 3, 7])
-def test_what_begins_anew_takes_the_place_of_the_shorter_one(tmp_path, n_bytes):
-    """Whenever it breaks off, the part and its ETag are of one file, and the longer one is kept."""
-    part = Part(tmp_path / "file")
-    with part.writing(0, '"one"', certain=True) as stream:
-        stream.write(b"first")
-
-    def interrupted():
-        with part.writing(0, '"two"', certain=True) as stream:
-            stream.write(b"another"[:n_bytes])
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    kept = (b"another", '"two"') if n_bytes == 7 else (b"first", '"one"')
-    assert (part.path.read_bytes(), part.etag) == kept
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file.part", "file.part.etag"]
 
 
 def test_a_part_makes_room_for_the_file_that_is_fetched_anew(fetch, server, monkeypatch):
@@ -532,23 +501,24 @@ def test_processes_at_once_do_not_tread_on_each_other(server, models_dir):
 
 def test_a_process_that_was_killed_leaves_no_lock(fetch, server, models_dir):
     (models_dir / "tiny").mkdir(parents=True)
+    lock = models_dir / "tiny" / ".lock"
     holder = subprocess.Popen(
         [
             sys.executable,
             "-c",
-            "import sys, time; from filelock import FileLock; "
-            f"FileLock({str(models_dir / 'tiny' / '.lock')!r}).acquire(); print(1, flush=True); "
+            "import time; from filelock import FileLock; "
+            f"lock = FileLock({str(lock)!r}); lock.acquire(); print(1, flush=True); "
             "time.sleep(60)",
         ],
         stdout=-1,
     )
     holder.stdout.readline()
+    with pytest.raises(Timeout):
+        FileLock(lock).acquire(timeout=0)
     holder.kill()
     holder.wait()
     holder.stdout.close()
     fetch()
-    with contextlib.suppress(OSError), FileLock(models_dir / "tiny" / ".lock", timeout=1):
-        pass
 
 
 # The command.
