@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .dims import Dim, Shape, identify, length_in_run
+from .dims import Dim, Shape, identify, length_in_run, same_length
 from .errors import TraceError
 from .graph import ONNX_DOMAIN, Graph, Node, Value
 
@@ -53,6 +53,7 @@ class Recorder:
         self._composites = composites
         self._tracer = tracer
         self._constant_names: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._node_names: dict[tuple[Any, ...], list[str]] = {}
         self._count = 0
         self.taken: set[str] = set()  # names that no node or constant may have
 
@@ -100,10 +101,16 @@ class Recorder:
     def nodes(
         self, op: str, *inputs: str, outputs: int, domain: str = ONNX_DOMAIN, **attributes: Any
     ) -> list[str]:
-        """Append a node with several outputs, and return their names."""
-        names = [self._fresh(op.lower()) for _ in range(outputs)]
-        self.graph.nodes.append(Node(op, inputs, tuple(names), attributes, domain))
-        return names
+        """Append a node with several outputs, and return their names.
+
+        What was computed before is not computed again.
+        """
+        key = (op, inputs, outputs, domain, repr(attributes))
+        if key not in self._node_names:
+            names = [self._fresh(op.lower()) for _ in range(outputs)]
+            self._node_names[key] = names
+            self.graph.nodes.append(Node(op, inputs, tuple(names), attributes, domain))
+        return self._node_names[key]
 
     def operand(self, value: Any, dtype: Any = None) -> str:
         """The name of an argument, cast to `dtype` where that is given."""
@@ -121,6 +128,14 @@ class Recorder:
     def ints(self, *values: int) -> str:
         """A constant int64 vector, as operators take axes and shapes."""
         return self.constant(np.array(values, dtype=np.int64))
+
+    def length(self, dim: Dim) -> str | None:
+        """The length of a symbolic axis, int64 [1], where it is that of an input."""
+        for value in self.graph.inputs:
+            for axis, found in enumerate(value.shape):
+                if same_length(found, dim):
+                    return self.node("Shape", value.name, start=axis, end=axis + 1)
+        return None
 
     def constant(self, array: Any) -> str:
         """The name of a constant; equal constants are stored once."""

@@ -6,10 +6,16 @@ LayerNormalization; one without gets the body of `layer_norm`, operator by opera
 
 from typing import Any
 
-from reference.gpt2 import LAYER_NORM_EPS
+import numpy as np
+
+from reference.gpt2 import LAYER_NORM_EPS, HParams
 from reference.gpt2 import gelu as gelu_reference
 from reference.gpt2 import layer_norm as layer_norm_reference
+from reference.gpt2 import linear as linear_reference
+from reference.gpt2 import log_softmax as log_softmax_reference
 from reference.gpt2 import softmax as softmax_reference
+from reference.gpt2 import unembed as unembed_reference
+from reference.kv_cache import cached_attention as cached_attention_reference
 
 from .dims import is_batch, same_length
 from .errors import TraceError
@@ -35,11 +41,14 @@ def composites_of(target: str, opset: int) -> Table:
         raise TraceError(f"target {target!r}: expected one of {', '.join(TARGETS)}.")
     if target == "primitives":
         return {}
-    table: dict[Any, Any] = {softmax_reference: softmax}
+    table: dict[Any, Any] = {softmax_reference: softmax, log_softmax_reference: log_softmax}
     if opset >= 17:
         table[layer_norm_reference] = layer_norm
     if target == "onnxruntime":
         table[gelu_reference] = fast_gelu
+        table[linear_reference] = gemm
+        table[unembed_reference] = gemm_transposed
+        table[cached_attention_reference] = group_query_attention
     elif opset >= 20:
         table[gelu_reference] = gelu
     return table
@@ -47,6 +56,10 @@ def composites_of(target: str, opset: int) -> Table:
 
 def softmax(recorder: Recorder, x: Any) -> str | None:
     return recorder.node("Softmax", recorder.operand(x), axis=-1) if _row_wise(x) else None
+
+
+def log_softmax(recorder: Recorder, x: Any) -> str | None:
+    return recorder.node("LogSoftmax", recorder.operand(x), axis=-1) if _row_wise(x) else None
 
 
 def layer_norm(recorder: Recorder, x: Any, g: Any, b: Any) -> str | None:
@@ -72,3 +85,68 @@ def gelu(recorder: Recorder, x: Any) -> str:
 
 def fast_gelu(recorder: Recorder, x: Any) -> str:
     return recorder.node("FastGelu", recorder.operand(x), domain=MICROSOFT_DOMAIN)
+
+
+def gemm(recorder: Recorder, x: Any, w: Any, b: Any) -> str | None:
+    if not (_row_wise(x) and x.ndim == 2 and _is_matrix_for(w, x, 0) and is_tracer(b)):
+        return None
+    return recorder.node("Gemm", recorder.operand(x), recorder.operand(w), recorder.operand(b))
+
+
+def gemm_transposed(recorder: Recorder, x: Any, w: Any) -> str | None:
+    """The output projection with the embeddings as they are, which onnxruntime packs once."""
+    if not (_row_wise(x) and x.ndim == 2 and _is_matrix_for(w, x, 1)):
+        return None
+    return recorder.node("Gemm", recorder.operand(x), recorder.operand(w), transB=1)
+
+
+def _is_matrix_for(w: Any, x: Any, summed: int) -> bool:
+    fits = is_tracer(w) and w.ndim == 2 and same_length(w.shape[summed], x.shape[-1])
+    return fits and bool(w.dtype == x.dtype)
+
+
+GQA_HEAD_MULTIPLE = 8  # of numbers in a head, for onnxruntime's GroupQueryAttention
+
+
+def group_query_attention(
+    recorder: Recorder, qkv: Any, k_cache: Any, v_cache: Any, past: Any, n_head: int
+) -> list[str] | None:
+    """Attention that writes into the cache it reads, where both are bound to the same memory.
+
+    onnxruntime takes rows as ragged where they have one new token each, where n_seq = n_cap (all
+    begin), or where there is one row.
+    """
+    if not (_row_wise(qkv) and is_tracer(k_cache) and k_cache.shape[-1] % GQA_HEAD_MULTIPLE == 0):
+        return None
+    n_seq, n_cap = (_length(recorder, x, axis) for x, axis in ((qkv, 1), (k_cache, 2)))
+    n_before_last = recorder.node("Sub", n_seq, recorder.ints(1))
+    ends = recorder.node("Add", recorder.operand(past), n_before_last)
+    return recorder.nodes(
+        "GroupQueryAttention",
+        recorder.operand(qkv),
+        "",
+        "",
+        recorder.operand(k_cache),
+        recorder.operand(v_cache),
+        recorder.node("Cast", ends, to=np.dtype(np.int32)),
+        recorder.node("Cast", n_cap, to=np.dtype(np.int32)),
+        outputs=3,
+        domain=MICROSOFT_DOMAIN,
+        num_heads=n_head,
+        kv_num_heads=n_head,
+    )
+
+
+def _length(recorder: Recorder, x: Any, axis: int) -> str:
+    """The length of an axis, int64 [1]."""
+    length = x.shape[axis]
+    if isinstance(length, int):
+        return recorder.ints(length)
+    shape = recorder.length(length)
+    return shape or recorder.node("Shape", recorder.operand(x), start=axis, end=axis + 1)
+
+
+def writes_in_place(hparams: HParams, target: str) -> bool:
+    """Whether a traced step may write into the memory of the cache that it is given."""
+    head = hparams["n_embd"] // hparams["n_head"]
+    return target == "onnxruntime" and head % GQA_HEAD_MULTIPLE == 0

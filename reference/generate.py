@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from .gpt2 import Array, Params, gpt2
+from .gpt2 import Array, Params, gpt2, log_softmax
+from .kv_cache import LayerCache, cached_logits
 from .tokenizer import Choices
 
 
@@ -13,6 +14,52 @@ def most_likely(logits: Array, choices: Choices = slice(None)) -> Array:  # [...
     """The id of the highest logit, the first of equals, among those that can be chosen."""
     found = np.argmax(logits[..., choices], axis=-1)
     return found if isinstance(choices, slice) else choices[found]
+
+
+def log_probability(logits: Array, tokens: Array) -> Array:  # [..., n], [...] -> [...]
+    """The natural log-probability of each token under its logits."""
+    return np.take_along_axis(log_softmax(logits), tokens[..., None], axis=-1)[..., 0]
+
+
+def greedy_step(
+    inputs: Array,
+    past: Array,
+    read: Array,
+    cache: list[LayerCache],
+    choices: Choices,
+    wte: Array,
+    wpe: Array,
+    blocks: list[Params],
+    ln_f: Params,
+    n_head: int,
+    lm_head: Array | None = None,
+) -> tuple[Array, Array, Array, list[LayerCache]]:
+    """Take in new tokens, and choose what follows some of them.
+
+    Parameters
+    ----------
+    inputs, past, read, cache, wte, wpe, blocks, ln_f, n_head, lm_head
+        As in `cached_logits`.
+    choices : slice or int64 array
+        Ids that can be chosen, as `Tokenizer.choices`. What a model has beyond its tokenizer
+        pads a matrix: it takes its share of the probability, as in the model, but stands for no
+        text.
+
+    Returns
+    -------
+    tokens : int64 [batch * n_read]
+        The most likely ones, row after row.
+    logprobs : float32 [batch * n_read]
+        Their natural log-probabilities.
+    logits : float32 [batch * n_read, n_vocab]
+    cache : list of LayerCache
+        With the new tokens.
+    """
+    logits, cache = cached_logits(
+        inputs, past, read, cache, wte, wpe, blocks, ln_f, n_head, lm_head
+    )
+    tokens = most_likely(logits, choices)
+    return tokens, log_probability(logits, tokens), logits, cache
 
 
 def greedy(

@@ -46,12 +46,19 @@ def softmax(x: Array) -> Array:  # [..., n] -> [..., n], each row sums to 1
 
 
 @composite
+def log_softmax(x: Array) -> Array:  # [..., n] -> [..., n], the logarithm of softmax
+    x = x - np.max(x, axis=-1, keepdims=True)
+    return x - np.log(np.sum(np.exp(x), axis=-1, keepdims=True))
+
+
+@composite
 def layer_norm(x: Array, g: Array, b: Array) -> Array:  # [..., n], [n], [n] -> [..., n]
     mean = np.mean(x, axis=-1, keepdims=True)
     variance = np.var(x, axis=-1, keepdims=True)
     return g * ((x - mean) / np.sqrt(variance + LAYER_NORM_EPS)) + b
 
 
+@composite
 def linear(
     x: Array, w: Array, b: Array
 ) -> Array:  # [..., n_in], [n_in, n_out], [n_out] -> [..., n_out]
@@ -110,6 +117,7 @@ def transformer(inputs: Array, wte: Array, wpe: Array, blocks: list[Params], n_h
     return x
 
 
+@composite
 def unembed(x: Array, w: Array) -> Array:  # [..., n_embd], [n_vocab, n_embd] -> [..., n_vocab]
     return x @ np.swapaxes(w, -1, -2)
 

@@ -12,7 +12,8 @@ from exporter.package import GRAPHS, Package, open_package
 from reference import PicobatchError, gpt2
 
 from .checker import CheckReport, compare
-from .engine import RUNTIME_ERRORS, FloatArray, IntArray, is_large, open_session
+from .engine import RUNTIME_ERRORS, IntArray, is_large, open_session
+from .kv_cache import FloatArray
 from .messages import cut
 from .settings import available_threads
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from reference import Model, gpt2
+from reference import Model, gpt2, most_likely
 from reference.tokenizer import Choices
 
-from .engine import FloatArray
+from .engine import IntArray
 from .generate import RunningSequence
+from .kv_cache import FloatArray
 
 # Largest allowed difference, in standard deviations of the reference's logits. Measured on
 # 124M shapes: onnxruntime and NumPy, both in float32, differ by 2.5e-5 of it with random
@@ -57,11 +58,25 @@ class Comparison:
         return self.max_abs_diff <= self.tolerance and self.disagreements == 0
 
 
-def compare(found: FloatArray, reference: FloatArray, choices: Choices = slice(None)) -> Comparison:
-    """Compare logits, float32 [n_positions, n_vocab] each, of the ids that can be chosen.
+def compare(
+    found: FloatArray,
+    reference: FloatArray,
+    choices: Choices = slice(None),
+    chosen: IntArray | None = None,
+) -> Comparison:
+    """Compare the logits of some positions.
 
-    The others pad a vocabulary: they are never chosen, and their spread says nothing.
+    Parameters
+    ----------
+    found, reference : float32 [n_positions, n_vocab]
+        Logits.
+    choices : slice or int64 array
+        Ids that can be chosen. The others pad a vocabulary: their spread says nothing.
+    chosen : int64 [n_positions], optional
+        Ids that were chosen; by default those that `found` speaks for.
     """
+    expected = most_likely(reference, choices)
+    chosen = most_likely(found, choices) if chosen is None else chosen
     found, reference = found[:, choices], reference[:, choices]
     starts = range(0, len(reference), BLOCK_POSITIONS)
     blocks = [slice(start, start + BLOCK_POSITIONS) for start in starts]
@@ -73,7 +88,7 @@ def compare(found: FloatArray, reference: FloatArray, choices: Choices = slice(N
         diff = np.abs(found[at].astype(np.float64) - reference[at])
         highest = float(np.maximum(highest, np.max(diff)))  # which keeps a NaN
         total += float(np.sum(diff))
-        same = np.argmax(found[at], axis=-1) == np.argmax(reference[at], axis=-1)
+        same = chosen[at] == expected[at]
         best = np.partition(reference[at], -2, axis=-1)[:, -2:]
         n_same += int(np.sum(same))
         n_near += int(np.sum(~same & (best[:, 1] - best[:, 0] < 2 * tolerance)))
@@ -192,13 +207,14 @@ class Checker:
     def check(self, sequence: RunningSequence) -> None:
         """Compare all positions of a finished sequence that recorded its logits."""
         assert sequence.logits
-        found = np.stack(sequence.logits)
-        ids = (sequence.prompt.ids + sequence.ids)[: len(sequence.prompt.ids) + len(found) - 1]
+        found, chosen = np.stack(sequence.logits), np.array(sequence.chosen)
         logits = gpt2(
-            np.array(ids, dtype=np.int64),
+            np.array(sequence.prompt.ids + sequence.chosen[:-1], dtype=np.int64),
             **self._model.params,
             n_head=self._model.hparams["n_head"],
         )
-        compared = compare(found, logits[-len(found) :], self._model.tokenizer.choices)
-        self.report.add(sequence.prompt.where, compared)
-        sequence.logits = None
+        choices = self._model.tokenizer.choices
+        self.report.add(
+            sequence.prompt.where, compare(found, logits[-len(found) :], choices, chosen)
+        )
+        sequence.logits, sequence.chosen = [], []

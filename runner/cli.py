@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -68,6 +69,18 @@ class NumberOr(click.ParamType[int | None]):
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> int | None:
         return None if value == self._word else self._number.convert(value, param, ctx)
+
+
+class MemorySize(click.ParamType[int]):
+    """Bytes, or a number with a unit of 1024s: 512M, 8G, 8GiB."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
+        if found is None:
+            self.fail(f"{value!r} is no size; expected bytes, or such as 512M or 8G.", param, ctx)
+        return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 class StopText(click.ParamType[str]):
@@ -194,6 +207,12 @@ def cli() -> None:
     show_default=True,
     help="Prompts that run together. Answers do not depend on it.",
 )
+@click.option(
+    "--memory",
+    type=MemorySize(),
+    help="Memory that the job may take, weights included, such as 8G.  [default: half of what is "
+    "free for keys and values]",
+)
 @dtype_option
 @click.option(
     "--limit", type=click.IntRange(min=1), help="Rows to take from the start.  [default: all]"
@@ -213,6 +232,12 @@ def cli() -> None:
     help="Rows whose logits are compared with the reference; 0 is none.",
 )
 @click.option("--seed", default=0, show_default=True, help="Chooses the rows that are checked.")
+@click.option(
+    "--metrics",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write figures of the run to FILE every few seconds, as JSON lines.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
 def batch(source: str, model: str | None, **options: Any) -> None:
     """Complete every prompt of INPUT and write all its rows to OUTPUT.

@@ -1,22 +1,25 @@
-"""onnxruntime runs the traced graph. The only room that knows onnxruntime."""
+"""onnxruntime runs the traced graphs. The only room that knows onnxruntime."""
 
 import hashlib
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from exporter import TracedModel, trace_next_logits, traced_onnx
+from exporter import TracedModel, trace_step, traced_onnx, writes_in_place
 from reference import Model
 from reference.gpt2 import Params
 from reference.tree import leaves
 
+from .kv_cache import FloatArray, SlotCache
+
 IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float32]
 
 # What onnxruntime raises: most of it has no base of its own.
 RUNTIME_ERRORS: tuple[type[Exception], ...] = (
@@ -28,144 +31,214 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
     ),
 )
 
+TARGET = "onnxruntime"
+FOLDED_BYTES = 1 << 20  # computed once by a lean session
+LARGE_BYTES = 1 << 28  # of weights: one session at a time
 
-class Cache(Protocol):
-    """What an engine remembers of the sequences of a batch."""
+@dataclass(frozen=True)
+class Decoded:
+    """What follows the tokens of a step.
 
-    def keep(self, slots: Sequence[int]) -> None:
-        """Go on with these slots only, in this order."""
+    Attributes
+    ----------
+    tokens : int64 [n]
+        The greedy choice of each slot.
+    logprobs : float32 [n]
+        Their natural log-probabilities.
+    logits : float32 [n, n_vocab] or None
+        What they were chosen from, where that was asked for. Valid until the next step.
+    """
+
+    tokens: IntArray
+    logprobs: FloatArray
+    logits: FloatArray | None
 
 
-C = TypeVar("C", bound=Cache)
+@dataclass
+class Work:
+    """Tokens that went through the model, and the seconds it took."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
 
 
-class Engine(Protocol[C]):
-    """Runs a model over a batch of sequences; each answer depends on its own sequence only."""
+class Engine:
+    """Runs the traced step over the slots of a KV cache.
+
+    A token's path depends on its own sequence only: prompts but for their last token go through
+    `prefill`, that one and every generated token through `decode`, one at a time. With operators
+    that compute row by row, the numbers of a sequence are the same bits in any company.
+
+    Parameters
+    ----------
+    model : Model
+        Its weights are mapped from their files, where these hold float32.
+    threads : int
+        Threads of one call.
+
+    Attributes
+    ----------
+    cache : SlotCache
+        At first without slots.
+    prefilled, decoded : Work
+        What was done so far.
+    """
+
+    def __init__(self, model: Model, threads: int) -> None:
+        self.hparams = model.hparams
+        self.cache = SlotCache(model.hparams)
+        self._apart = SlotCache(model.hparams)
+        self.prefilled, self.decoded = Work(), Work()
+        self._in_place = writes_in_place(model.hparams, TARGET)
+        traced = traced_onnx(trace_step, model, choices=model.tokenizer.choices, target=TARGET)
+        self._graph_sha256 = hashlib.sha256(traced.proto).hexdigest()
+        self._session = open_session(traced, threads)
+        self._step: _Step | None = None
 
     def describe(self) -> dict[str, Any]:
-        """What it ran, with the hash of each graph."""
+        """What it runs, with the hash of the graph."""
+        return {"target": TARGET, "graph_sha256": self._graph_sha256}
 
-    def group(self, n_tokens: int) -> int:
-        """Sequences that will grow to `n_tokens` share a batch with others of the same group."""
+    @property
+    def ragged_prefill(self) -> bool:
+        """Whether prompts of different lengths can be taken in together."""
+        return self._in_place
 
-    def auto_batch_size(self, group: int) -> int:
-        """A good number of sequences to run together."""
+    def resize(self, n_slots: int, n_cap: int, lengths: IntArray) -> None:
+        """Go on with other numbers of slots and places, as `SlotCache.resize`."""
+        self._step = None
+        self.cache.resize(n_slots, n_cap, lengths)
 
-    def prefill(self, prompts: Sequence[Sequence[int]], n_tokens: int) -> tuple[C, FloatArray]:
-        """Take in prompts, each at least one token, none to grow past `n_tokens`.
+    def prefill(self, slot: int, ids: Sequence[int], past: int = 0) -> None:
+        """Put tokens to a slot's places from `past` on."""
+        start_s = time.perf_counter()
+        n_seq = _even(len(ids))
+        step = self._bind([array[slot : slot + 1] for array in self.cache.arrays], n_seq, 0)
+        step.inputs[0, : len(ids)] = ids
+        step.past[:] = past
+        step.run()
+        self._count(self.prefilled, len(ids), start_s)
 
-        Returns
-        -------
-        cache : Cache
-            For `decode`, with a slot for each prompt.
-        logits : float32 [n_slots, n_vocab]
-            For the token that follows each prompt.
-        """
+    def prefill_together(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
+        """Put several sequences' first tokens to their slots."""
+        start_s = time.perf_counter()
+        n_cap = _even(max(map(len, prompts)))
+        apart = self._apart.shaped(len(prompts), n_cap)
+        step = self._bind(apart, n_cap, 0)
+        for row, ids in enumerate(prompts):
+            step.inputs[row, : len(ids)] = ids
+        step.run()
+        for ours, theirs in zip(self.cache.arrays, apart, strict=True):
+            for row, (slot, ids) in enumerate(zip(slots, prompts, strict=True)):
+                ours[slot, :, : len(ids)] = theirs[row, :, : len(ids)]
+        self._count(self.prefilled, sum(map(len, prompts)), start_s)
 
-    def decode(self, cache: C, tokens: IntArray) -> FloatArray:
-        """Append a token to each slot.
+    def decode(self, tokens: IntArray, past: IntArray, *, with_logits: bool = False) -> Decoded:
+        """Append a token to each of the first n slots, and choose the next.
 
         Parameters
         ----------
-        cache : Cache
-            From `prefill`.
-        tokens : int64 [n_slots]
-            The next token of each.
-
-        Returns
-        -------
-        float32 [n_slots, n_vocab]
-            Logits for the token after that.
+        tokens : int64 [n]
+            A token of each slot.
+        past : int64 [n]
+            Tokens that stand before it, fewer than n_cap.
+        with_logits : bool
+            Hand out the logits too.
         """
+        start_s = time.perf_counter()
+        n = len(tokens)
+        step = self._step
+        if step is None or len(step.past) != n or (step.logits is None) == with_logits:
+            step = self._bind([a[:n] for a in self.cache.arrays], 1, 1, with_logits=with_logits)
+            self._step = step
+        step.inputs[:, 0] = tokens
+        step.past[:] = past
+        step.run()
+        self._count(self.decoded, n, start_s)
+        return Decoded(step.tokens, step.logprobs, step.logits)
+
+    def _bind(
+        self, cache: list[FloatArray], n_seq: int, n_read: int, *, with_logits: bool = False
+    ) -> "_Step":
+        n_vocab = self.hparams["n_vocab"] if with_logits else None
+        return _Step(self._session, cache, n_seq, n_read, n_vocab, in_place=self._in_place)
+
+    @staticmethod
+    def _count(work: Work, tokens: int, start_s: float) -> None:
+        work.tokens += tokens
+        work.seconds += time.perf_counter() - start_s
 
 
-SHORTEST_WINDOW = 32
-AUTO_POSITIONS = 4096  # in one call: more gains nothing, and costs memory
-FOLDED_BYTES = 1 << 20  # computed once by a lean session
-LARGE_BYTES = 1 << 28  # of weights: one session at a time
+def _even(n_tokens: int) -> int:
+    """The number of tokens to take in at a time, one of padding included where it is odd.
+
+    onnxruntime's attention takes an even number at once (twice a head's size), and a single one
+    that is left over by another product, which rounds otherwise: a token's numbers would depend
+    on whether others follow it.
+    """
+    return n_tokens + n_tokens % 2
+
+
+class _Step:
+    """The graph's inputs and outputs, bound to memory: it can run again and again."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        cache: list[FloatArray],
+        n_seq: int,
+        n_read: int,
+        n_vocab: int | None,
+        *,
+        in_place: bool,
+    ) -> None:
+        batch = len(cache[0])
+        self.inputs: IntArray = np.zeros((batch, n_seq), np.int64)
+        self.past: IntArray = np.zeros(batch, np.int64)
+        self.tokens: IntArray = np.zeros(batch * n_read, np.int64)
+        self.logprobs: FloatArray = np.zeros(batch * n_read, np.float32)
+        self.logits: FloatArray | None = None
+        self._read: IntArray = np.zeros((batch, n_read), np.int64)
+        self._session = session
+        self._cache = cache
+        self._grown = cache if in_place else [np.empty_like(array) for array in cache]
+        self._binding = session.io_binding()
+        names = [f"{n}.{name}" for n in range(len(cache) // 2) for name in ("k", "v")]
+        inputs: dict[str, npt.NDArray[Any]] = {
+            "inputs": self.inputs,
+            "past": self.past,
+            "read": self._read,
+            **{f"cache.{name}": a for name, a in zip(names, cache, strict=True)},
+        }
+        outputs: dict[str, npt.NDArray[Any]] = {
+            "tokens": self.tokens,
+            "logprobs": self.logprobs,
+            **{f"grown.{name}": a for name, a in zip(names, self._grown, strict=True)},
+        }
+        if n_vocab is not None:
+            outputs["logits"] = self.logits = np.zeros((batch * n_read, n_vocab), np.float32)
+        for arrays, bind in (
+            (inputs, self._binding.bind_input),
+            (outputs, self._binding.bind_output),
+        ):
+            for name, array in arrays.items():
+                bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+        if self._grown is not self._cache:
+            for array, grown in zip(self._cache, self._grown, strict=True):
+                array[...] = grown
 
 
 def is_large(params: Params) -> bool:
     """Whether a second copy of the weights should be avoided."""
     n_bytes: int = sum(array.nbytes for _, array in leaves(params))
     return n_bytes > LARGE_BYTES
-
-
-class WindowEngine:
-    """Runs `next_logits`, traced at a fixed length, over all positions at every step.
-
-    Sequences run in the shortest window that holds them: n_ctx, halved as often as they
-    fit. The window follows from a row's own length, never from its neighbours, so that its
-    logits do not depend on the batch.
-
-    Parameters
-    ----------
-    model : Model
-        Its weights are shared with the sessions, not copied.
-    threads : int
-        Threads of one call.
-    """
-
-    target = "onnxruntime"
-
-    def __init__(self, model: Model, threads: int) -> None:
-        self._model = model
-        self._threads = threads
-        self._sessions: dict[int, onnxruntime.InferenceSession] = {}
-        self._graph_sha256: dict[str, str] = {}
-
-    def describe(self) -> dict[str, Any]:
-        return {"target": self.target, "graph_sha256_by_window": self._graph_sha256}
-
-    def group(self, n_tokens: int) -> int:
-        window = self._model.hparams["n_ctx"]
-        while window % 2 == 0 and window // 2 >= max(n_tokens, SHORTEST_WINDOW):
-            window //= 2
-        return window
-
-    def auto_batch_size(self, group: int) -> int:
-        return max(1, AUTO_POSITIONS // group)
-
-    def prefill(
-        self, prompts: Sequence[Sequence[int]], n_tokens: int
-    ) -> tuple["WindowCache", FloatArray]:
-        cache = WindowCache(prompts, self.group(n_tokens))
-        return cache, self._run(cache)
-
-    def decode(self, cache: "WindowCache", tokens: IntArray) -> FloatArray:
-        cache.append(tokens)
-        return self._run(cache)
-
-    def _run(self, cache: "WindowCache") -> FloatArray:
-        feeds = {"input_ids": cache.ids, "last": cache.lengths - 1}
-        (logits,) = self._session(cache.ids.shape[1]).run(None, feeds)
-        return np.asarray(logits)
-
-    def _session(self, window: int) -> onnxruntime.InferenceSession:
-        if window not in self._sessions:
-            if is_large(self._model.params):
-                self._sessions.clear()
-            traced = traced_onnx(trace_next_logits, self._model, n_ctx=window, target=self.target)
-            self._graph_sha256[str(window)] = hashlib.sha256(traced.proto).hexdigest()
-            self._sessions[window] = open_session(traced, self._threads)
-        return self._sessions[window]
-
-
-class WindowCache:
-    """The token ids so far: all that an engine without a key-value cache remembers."""
-
-    def __init__(self, prompts: Sequence[Sequence[int]], window: int) -> None:
-        self.lengths: IntArray = np.array([len(ids) for ids in prompts], dtype=np.int64)
-        self.ids: IntArray = np.zeros((len(prompts), window), dtype=np.int64)
-        for slot, ids in enumerate(prompts):
-            self.ids[slot, : len(ids)] = ids
-
-    def append(self, tokens: IntArray) -> None:
-        self.ids[np.arange(len(tokens)), self.lengths] = tokens
-        self.lengths = self.lengths + 1
-
-    def keep(self, slots: Sequence[int]) -> None:
-        self.ids, self.lengths = self.ids[slots], self.lengths[slots]
 
 
 def open_session(
@@ -187,6 +260,7 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.enable_mem_pattern = False
     if lean:
         options.enable_cpu_mem_arena = False
         options.add_session_config_entry("session.disable_prepacking", "1")

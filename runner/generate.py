@@ -1,13 +1,12 @@
-"""The greedy loop over a batch: choose, append, drop what is finished, decode the rest."""
+"""A prompt being completed: what it has so far, and where it ends."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from reference import Tokenizer, TokenizerError, most_likely
-from reference.tokenizer import Choices
+from reference import Tokenizer, TokenizerError
 
-from .engine import C, Engine, FloatArray, IntArray
+from .kv_cache import FloatArray
 from .records import Completion, FinishReason, Prompt, Reject, Result
 
 
@@ -19,7 +18,7 @@ class RunningSequence:
     prompt : Prompt
         The row.
     tokenizer : Tokenizer
-        For the bytes of a token, and its end-of-text.
+        For the bytes of a token.
     stop : sequence of str
         Texts that end the completion.
     eos_id : int or None
@@ -27,7 +26,16 @@ class RunningSequence:
     n_ctx : int
         Tokens that the model can look at.
     keep_logits : bool
-        Record the logits that each token was chosen from.
+        Record the logits that each token was chosen from, and the token.
+
+    Attributes
+    ----------
+    ids : list of int
+        Generated so far, without end-of-text.
+    finish_reason : FinishReason or None
+        None while it runs.
+    chosen, logits : list
+        Every choice, end-of-text included, and float32 [n_vocab] for each; empty unless asked for.
     """
 
     def __init__(
@@ -43,49 +51,59 @@ class RunningSequence:
         self.prompt = prompt
         self.limit = min(prompt.max_new_tokens, n_ctx - len(prompt.ids))
         self.ids: list[int] = []
-        self.text = b""
         self.logprob = 0.0
-        self.logits: list[FloatArray] | None = [] if keep_logits else None
+        self.keep_logits = keep_logits
+        self.chosen: list[int] = []
+        self.logits: list[FloatArray] = []
         self.finish_reason = None if self.limit else FinishReason.LENGTH
-        self.fault: str | None = None
         self._tokenizer = tokenizer
         self._stop = [text.encode() for text in stop]
+        self._stopped = b""  # the text, where it is looked at for a stop
         self._eos_id = eos_id
 
     @property
     def n_tokens(self) -> int:
-        """Tokens that the engine may have to look at: the last new one is never fed back."""
+        """Tokens that the cache may have to hold: the last new one is never fed back."""
         return len(self.prompt.ids) + self.limit - 1
 
-    def append(self, token: int, logprob: float, logits: FloatArray) -> None:
-        """Take the engine's next token, and see whether that ends the sequence."""
-        if self.logits is not None:
-            self.logits.append(logits.copy())
+    @property
+    def text(self) -> bytes:
+        """What was generated, up to a stop text.
+
+        Raises
+        ------
+        TokenizerError
+            Where a token stands for no text.
+        """
+        if self._stop:
+            return self._stopped
+        return b"".join(map(self._tokenizer.token_bytes, self.ids))
+
+    def append(self, token: int, logprob: float) -> bool:
+        """Take the next token; returns whether that ends the sequence."""
         if token == self._eos_id:
             self.finish_reason = FinishReason.STOP
-            return
+            return True
         self.ids.append(token)
         self.logprob += logprob
-        try:
-            added = self._tokenizer.token_bytes(token)
-        except TokenizerError as e:
-            self.finish_reason, self.fault = FinishReason.ERROR, str(e)
-            return
-        before = len(self.text)
-        self.text += added
-        ends = [self.text.find(stop, max(0, before - len(stop) + 1)) for stop in self._stop]
-        if found := [end for end in ends if end >= 0]:
-            self.text = self.text[: min(found)]
+        if self._stop and self._meets_stop(token):
             self.finish_reason = FinishReason.STOP
         elif len(self.ids) == self.limit:
             self.finish_reason = FinishReason.LENGTH
+        return self.finish_reason is not None
+
+    def record(self, token: int, logits: FloatArray) -> None:
+        """Keep a choice, and a copy of what it was made from."""
+        self.chosen.append(token)
+        self.logits.append(logits.copy())
 
     def result(self) -> Result:
         """The row's completion, once it is finished."""
         assert self.finish_reason is not None
-        if self.fault is not None:
-            return Reject(self.prompt.row, self.prompt.where, f"generated {self.fault}")
-        text = self.text.decode("utf-8", errors="replace")
+        try:
+            text = self.text.decode("utf-8", errors="replace")
+        except TokenizerError as e:
+            return Reject(self.prompt.row, self.prompt.where, f"generated {e}")
         return Completion(
             text,
             self.ids,
@@ -94,64 +112,12 @@ class RunningSequence:
             float(np.float32(self.logprob)),
         )
 
-
-def generate(
-    engine: Engine[C],
-    sequences: Sequence[RunningSequence],
-    choices: Choices,
-    on_step: Callable[[Sequence[RunningSequence]], None] | None = None,
-) -> None:
-    """Complete all sequences greedily, together.
-
-    Parameters
-    ----------
-    engine : Engine
-        Runs the model.
-    sequences : sequence of RunningSequence
-        Of one group of the engine; they hold the results afterwards.
-    choices : slice or int64 array
-        As in `choose`.
-    on_step : callable
-        Called after each step with the sequences that got a token.
-    """
-    live = [sequence for sequence in sequences if sequence.finish_reason is None]
-    if not live:
-        return
-    prompts = [sequence.prompt.ids for sequence in live]
-    cache, logits = engine.prefill(prompts, max(sequence.n_tokens for sequence in live))
-    while True:
-        tokens, logprobs = choose(logits, choices)
-        for sequence, token, logprob, row in zip(live, tokens, logprobs, logits, strict=True):
-            sequence.append(int(token), float(logprob), row)
-        if on_step is not None:
-            on_step(live)
-        going = [slot for slot, s in enumerate(live) if s.finish_reason is None]
-        if not going:
-            return
-        if len(going) < len(live):
-            cache.keep(going)
-            live = [live[slot] for slot in going]
-        logits = engine.decode(cache, tokens[going])
-
-
-def choose(logits: FloatArray, choices: Choices) -> tuple[IntArray, FloatArray]:
-    """The greedy choice of each row, the first of equals, and its log-probability.
-
-    Parameters
-    ----------
-    logits : float32 [n_slots, n_vocab]
-        Of the model.
-    choices : slice or int64 array
-        Ids that can be chosen. What a model has beyond its tokenizer pads a matrix: it takes its
-        share of the probability, as in the model, but stands for no text.
-
-    Returns
-    -------
-    tokens : int64 [n_slots]
-    logprobs : float32 [n_slots]
-    """
-    tokens = most_likely(logits, choices)
-    chosen = np.take_along_axis(logits, tokens[:, None], axis=-1)
-    highest = np.max(logits, axis=-1, keepdims=True)
-    total = np.sum(np.exp(logits - highest), axis=-1, dtype=np.float64)
-    return tokens, (chosen - highest)[:, 0] - np.log(total).astype(np.float32)
+    def _meets_stop(self, token: int) -> bool:
+        """Add a token's text, and cut it before the first stop text."""
+        before = len(self._stopped)
+        self._stopped += self._tokenizer.token_bytes(token)
+        ends = [self._stopped.find(s, max(0, before - len(s) + 1)) for s in self._stop]
+        found = [end for end in ends if end >= 0]
+        if found:
+            self._stopped = self._stopped[: min(found)]
+        return bool(found)

@@ -1,13 +1,20 @@
-"""How far a job is: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""How far a job is: a bar on a terminal, a plain line every few seconds elsewhere, and a file."""
 
+import json
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import IO, Any, Self
 
 from tqdm import tqdm
 
+from .errors import OutputError
+
 PLAIN_INTERVAL_S = 10.0
+METRICS_INTERVAL_S = 5.0
+
+Figures = dict[str, Any]
 
 
 class Progress:
@@ -17,12 +24,26 @@ class Progress:
     ----------
     n_rows : int
         Rows of the job.
+    figures : callable
+        How the engine does: `decode_tokens_per_s`, `prefill_tokens_per_s`, `running`,
+        `occupancy`, `memory_bytes` and others.
+    metrics : str or None
+        A file for all figures, as JSON lines.
+
+    Raises
+    ------
+    OutputError
+        Where that file cannot be written.
     """
 
-    def __init__(self, n_rows: int) -> None:
+    def __init__(
+        self, n_rows: int, figures: Callable[[], Figures], metrics: str | None = None
+    ) -> None:
         self._n_rows = n_rows
+        self._figures = figures
         self._rows = self._tokens = 0
-        self._start_s = self._said_s = time.monotonic()
+        self._start_s = self._said_s = self._noted_s = time.monotonic()
+        self._metrics = _open_metrics(metrics)
         self._bar = (
             tqdm(total=n_rows, unit="row", desc="generating", leave=False)
             if sys.stderr.isatty()
@@ -40,20 +61,62 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.close()
+        if self._metrics is not None:
+            self._note(time.monotonic())
+            self._metrics.close()
 
     def advance(self, rows: int, tokens: int) -> None:
         """Count rows that are finished, and the tokens generated for them."""
         self._rows += rows
         self._tokens += tokens
         now_s = time.monotonic()
-        tokens_per_s = self._tokens / max(now_s - self._start_s, 1e-9)
-        if self._bar is not None:
-            self._bar.set_postfix_str(f"{tokens_per_s:,.0f} tokens/s", refresh=False)
-            self._bar.update(rows)
-        elif now_s - self._said_s >= PLAIN_INTERVAL_S:
+        if now_s - self._said_s >= (PLAIN_INTERVAL_S if self._bar is None else 1):
             self._said_s = now_s
-            left_s = (now_s - self._start_s) * (self._n_rows / max(self._rows, 1) - 1)
+            self._say(now_s)
+        if self._bar is not None:
+            self._bar.update(rows)
+        if self._metrics is not None and now_s - self._noted_s >= METRICS_INTERVAL_S:
+            self._noted_s = now_s
+            self._note(now_s)
+
+    def _say(self, now_s: float) -> None:
+        found = self._figures()
+        text = (
+            f"{self._tokens / (now_s - self._start_s):,.0f} tokens/s (prefill "
+            f"{found['prefill_tokens_per_s']:,.0f}, decode {found['decode_tokens_per_s']:,.0f}), "
+            f"{found['running']} running, {found['memory_bytes'] / 2**20:,.0f} MiB"
+        )
+        if self._bar is not None:
+            self._bar.set_postfix_str(text, refresh=False)
+        else:
             sys.stderr.write(
-                f"generating: {self._rows:,} of {self._n_rows:,} rows, "
-                f"{tokens_per_s:,.0f} tokens/s, {left_s:,.0f} s left\n"
+                f"generating: {self._rows:,} of {self._n_rows:,} rows, {text}, "
+                f"{self._left_s(now_s):,.0f} s left\n"
             )
+
+    def _left_s(self, now_s: float) -> float:
+        return (now_s - self._start_s) * (self._n_rows / max(self._rows, 1) - 1)
+
+    def _note(self, now_s: float) -> None:
+        assert self._metrics is not None
+        line = {
+            "elapsed_s": round(now_s - self._start_s, 3),
+            "rows": self._rows,
+            "n_rows": self._n_rows,
+            "left_s": round(self._left_s(now_s), 3) if self._rows else None,
+            "completion_tokens": self._tokens,
+            **self._figures(),
+        }
+        self._metrics.write(json.dumps(line) + "\n")
+        self._metrics.flush()
+
+
+def _open_metrics(path: str | None) -> IO[str] | None:
+    if path is None:
+        return None
+    try:
+        return open(path, "w", encoding="utf-8")  # noqa: PTH123
+    except OSError as e:
+        raise OutputError(
+            f"{path}: {e.strerror or e}; expected a file to write metrics to. Check the path."
+        ) from None

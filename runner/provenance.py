@@ -28,7 +28,7 @@ def provenance(
     settings: RunSettings,
     report: RunReport,
     model: Model,
-    engine: Engine[Any],
+    engine: Engine,
     source: str,
     started: dt.datetime,
 ) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def provenance(
             "weights_sha256": model.weights_sha256,
             "tokenizer_sha256": model.tokenizer.sha256,
         },
-        "engine": engine.describe(),
+        "engine": engine.describe() | report.engine,
         "settings": asdict(settings)
         | {"base_url": settings.base_url and without_user(settings.base_url)},
         "counts": {
@@ -51,6 +51,7 @@ def provenance(
             "bad_rows": report.bad_rows,
             "prompt_tokens": report.prompt_tokens,
             "completion_tokens": report.completion_tokens,
+            "repeated_rows": report.repeated_rows,
         },
         "started": started.isoformat(timespec="seconds"),
         "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

@@ -1,25 +1,22 @@
 """One batch job: reader, tokenizer, scheduler, engine, checker and writer, joined."""
 
 import datetime as dt
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-from reference import Model, load_model
+from reference import load_model
 
+from .batch_size import BatchSize, cache_bytes
 from .checker import Checker
-from .engine import Engine, WindowEngine
-from .errors import InputError
-from .generate import RunningSequence, generate
-from .progress import Progress
-from .prompts import to_prompt
+from .clock import Clock, peak_bytes, used_bytes
+from .engine import Engine
+from .intake import Intake
+from .progress import Figures, Progress
 from .provenance import provenance
-from .reader import Row, open_source
-from .records import Prompt, Reject, Result
+from .reader import Chunk, Source, open_source
+from .records import Result
 from .report import RunReport
-from .scheduler import batches
+from .scheduler import Scheduler
 from .settings import RunSettings
 from .storage import (
     Format,
@@ -30,6 +27,8 @@ from .storage import (
     local_input,
 )
 from .writer import check_columns, open_writer
+
+MOST_OPEN_CHUNKS = 4  # in memory: rows that are read ahead, or wait for earlier ones
 
 
 def run(settings: RunSettings) -> RunReport:
@@ -67,106 +66,94 @@ def run(settings: RunSettings) -> RunReport:
             model = load_model(
                 settings.model, models_dir=settings.models_dir, base_url=settings.base_url
             )
-            engine = WindowEngine(model, settings.threads)
+            engine = Engine(model, settings.threads)
+            memory = cache_bytes(model.hparams, settings.memory)
         report = RunReport(settings.output)
         checker = Checker(model, source.n_rows, settings.check_rows, settings.seed)
         report.check = checker.report
-        job = Job(settings, model, engine, checker, clock, report)
+        job = Job(
+            Intake(settings, model, checker, report),
+            Scheduler(engine, BatchSize(settings.batch_size), memory),
+            checker,
+            clock,
+            engine,
+        )
         with (
             open_writer(
                 settings.output, source, settings.column_prefix, overwrite=settings.overwrite
             ) as writer,
-            Progress(source.n_rows) as progress,
+            Progress(source.n_rows, job.figures, settings.metrics) as progress,
         ):
-            for chunk in source.chunks():
-                results = job.complete(chunk.rows, progress)
+            for chunk, results in job.complete(source, progress):
                 with clock.measure("write"):
                     writer.write(chunk, results)
-            report.elapsed_s = clock.seconds()
+            report.engine = job.figures() | {"peak_bytes": peak_bytes()}
+            report.elapsed_s = clock.seconds(
+                prefill=engine.prefilled.seconds, decode=engine.decoded.seconds
+            )
             report.provenance = provenance(settings, report, model, engine, source.name, started)
             writer.finish(report.provenance)
     return report
 
 
-class Clock:
-    """Seconds since it was made, and seconds by stage."""
-
-    def __init__(self) -> None:
-        self._start_s = time.perf_counter()
-        self._stages = dict.fromkeys(("load", "generate", "check", "write"), 0.0)
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        start_s = time.perf_counter()
-        yield
-        self._stages[stage] += time.perf_counter() - start_s
-
-    def seconds(self) -> dict[str, float]:
-        total = time.perf_counter() - self._start_s
-        return {name: round(s, 3) for name, s in {**self._stages, "total": total}.items()}
-
-
 @dataclass
 class Job:
-    """The stages that a chunk's rows pass through."""
+    """The stages that a job's rows pass through."""
 
-    settings: RunSettings
-    model: Model
-    engine: Engine[Any]
+    intake: Intake
+    scheduler: Scheduler
     checker: Checker
     clock: Clock
-    report: RunReport
+    engine: Engine
 
-    def complete(self, rows: list[Row], progress: Progress) -> list[Result]:
-        """A result for each row, in order."""
-        results: dict[int, Result] = {}
-        sequences = []
-        for row in rows:
-            prompt = to_prompt(row, self.model, self.settings)
-            usable = isinstance(prompt, Prompt) and prompt.max_new_tokens > 0
-            checked = self.checker.wants(row.row, usable=usable)
-            if isinstance(prompt, Prompt):
-                sequences.append(self._sequence(prompt, keep_logits=checked))
-            else:
-                self._refuse_if_asked(prompt)
-                results[row.row] = prompt
-        progress.advance(len(results), 0)
-        for batch in batches(self.engine, sequences, self.settings.batch_size):
-            with self.clock.measure("generate"):
-                generate(self.engine, batch, self.model.tokenizer.choices)
-            with self.clock.measure("check"):
-                for sequence in batch:
-                    if sequence.logits:
+    def complete(self, source: Source, progress: Progress) -> Iterator[tuple[Chunk, list[Result]]]:
+        """Each chunk with a result for each of its rows, in order."""
+        chunks = source.chunks()
+        exhausted = False
+        while not exhausted or self.intake.n_open:
+            while (
+                not exhausted
+                and self.scheduler.wants_more
+                and self.intake.n_open < MOST_OPEN_CHUNKS
+            ):
+                exhausted = not self._take_in(chunks)
+            tokens = 0
+            for sequence in self.scheduler.step():
+                if sequence.keep_logits:
+                    with self.clock.measure("check"):
                         self.checker.check(sequence)
-            results |= {sequence.prompt.row: sequence.result() for sequence in batch}
-            progress.advance(len(batch), sum(len(sequence.ids) for sequence in batch))
-        ordered = [results[row.row] for row in rows]
-        self._count(ordered)
-        return ordered
+                self.intake.finish(sequence)
+                tokens += len(sequence.ids)
+            progress.advance(self.intake.take_settled(), tokens)
+            yield from self.intake.ready()
 
-    def _sequence(self, prompt: Prompt, *, keep_logits: bool) -> RunningSequence:
-        tokenizer = self.model.tokenizer
-        return RunningSequence(
-            prompt,
-            tokenizer,
-            self.settings.stop,
-            None if self.settings.ignore_eos else tokenizer.eos_id,
-            self.model.hparams["n_ctx"],
-            keep_logits=keep_logits,
+    def _take_in(self, chunks: Iterator[Chunk]) -> bool:
+        """Read a chunk; returns whether there was one."""
+        with self.clock.measure("read"):
+            chunk = next(chunks, None)
+        if chunk is None:
+            return False
+        with self.clock.measure("tokenize"):
+            sequences = self.intake.open(chunk)
+            self.scheduler.add(sequences)
+        return True
+
+    def figures(self) -> Figures:
+        """How the engine does."""
+        prefilled, decoded, found = (
+            self.engine.prefilled,
+            self.engine.decoded,
+            self.scheduler.occupancy,
         )
-
-    def _refuse_if_asked(self, reject: Reject) -> None:
-        if self.settings.on_error == "fail":
-            raise InputError(
-                f"{reject}. Fix the row, or pass --on-error=skip to keep it as an error row."
-            )
-
-    def _count(self, results: list[Result]) -> None:
-        for result in results:
-            self.report.rows += 1
-            if isinstance(result, Reject):
-                self.report.bad_rows += 1
-                self.report.first_bad_row = self.report.first_bad_row or str(result)
-            else:
-                self.report.prompt_tokens += result.prompt_tokens
-                self.report.completion_tokens += len(result.ids)
+        return {
+            "batch_size": self.scheduler.size.wanted,
+            "most_slots": found.most_slots,
+            "running": self.scheduler.n_running,
+            "occupancy": round(found.live_rows / max(found.rows, 1), 4),
+            "prefill_tokens": prefilled.tokens,
+            "prefill_tokens_per_s": round(prefilled.tokens_per_s, 1),
+            "decode_steps": found.steps,
+            "decode_tokens_per_s": round(decoded.tokens_per_s, 1),
+            "shared_prefix_tokens": found.shared_tokens,
+            "memory_bytes": used_bytes(),
+        }

@@ -39,9 +39,11 @@ class RunSettings:
     ignore_eos : bool
         Go on after end-of-text.
     batch_size : int or None
-        Sequences that run together; None finds a size by their length.
+        Sequences that run together; None finds a good size while they run.
     threads : int
         Threads of one model call.
+    memory : int or None
+        Bytes that the job may take, weights included; None shares what is free.
     limit : int or None
         Rows to take from the start of the input.
     on_error : str
@@ -52,6 +54,8 @@ class RunSettings:
         Rows whose logits are compared with the reference; None means all.
     seed : int
         Chooses the rows that are checked.
+    metrics : str or None
+        A file for figures of the run, as JSON lines.
     overwrite : bool
         Replace an existing output.
     """
@@ -66,11 +70,13 @@ class RunSettings:
     ignore_eos: bool = False
     batch_size: int | None = None
     threads: int = field(default_factory=available_threads)
+    memory: int | None = None
     limit: int | None = None
     on_error: str = "skip"
     truncate_prompt: str | None = None
     check_rows: int | None = 8
     seed: int = 0
+    metrics: str | None = None
     overwrite: bool = False
     models_dir: str | None = None
     base_url: str | None = None
@@ -80,6 +86,7 @@ class RunSettings:
             "max_new_tokens": (self.max_new_tokens, 0),
             "batch_size": (self.batch_size, 1),
             "threads": (self.threads, 1),
+            "memory": (self.memory, 1),
             "limit": (self.limit, 1),
             "check_rows": (self.check_rows, 0),
         }

@@ -1,15 +1,17 @@
 """One prompt, its completion handed over as it grows."""
 
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from reference import Model
 
-from .engine import WindowEngine
+from .batch_size import BatchSize, cache_bytes
+from .engine import Engine
 from .errors import InputError
-from .generate import RunningSequence, generate
+from .generate import RunningSequence
 from .prompts import to_prompt
 from .records import Completion, Reject, Request, Result
+from .scheduler import Scheduler
 from .settings import RunSettings
 
 
@@ -46,16 +48,21 @@ def complete(
     held_back = max((len(stop.encode()) - 1 for stop in settings.stop), default=0)
     shown = 0
 
-    def show(_: Sequence[RunningSequence]) -> None:
+    def show() -> None:
         nonlocal shown
-        finished = sequence.finish_reason is not None
-        end = len(sequence.text) - (0 if finished else held_back)
+        finished, text = sequence.finish_reason is not None, sequence.text
+        end = len(text) - (0 if finished else held_back)
         if end > shown or finished:
-            write(decoder.decode(sequence.text[shown:end], final=finished))
+            write(decoder.decode(text[shown:end], final=finished))
             shown = max(end, shown)
 
-    engine = WindowEngine(model, settings.threads)
-    generate(engine, [sequence], model.tokenizer.choices, show)
+    engine = Engine(model, settings.threads)
+    memory = cache_bytes(model.hparams, settings.memory)
+    scheduler = Scheduler(engine, BatchSize(1), memory)
+    scheduler.add([sequence] if sequence.limit else [])
+    while sequence.finish_reason is None:
+        scheduler.step()
+        show()
     result: Result = sequence.result()
     if isinstance(result, Reject):
         raise InputError(f"{result}.")

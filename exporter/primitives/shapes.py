@@ -38,12 +38,22 @@ def reshape(recorder: Recorder, a: Any, shape: Any) -> Any:
             "elements before the batch axis as there were. Move it to the front with np.moveaxis."
         )
     target = [_reshape_code(a.shape, i, n) for i, n in enumerate(wanted)]
-    if target.count(-1) > 1:
+    if target.count(-1) <= 1:
+        return recorder.node("Reshape", recorder.operand(a), recorder.ints(*target))
+    parts = [
+        recorder.length(n) if isinstance(n, Dim) else recorder.ints(operator.index(n))
+        for n in wanted
+    ]
+    if parts.count(None) > 1:
         raise TraceError(
             f"reshape of {list(a.shape)} to {wanted}: more than one length is unknown; expected "
-            "symbolic axes to keep their places, all but one. Move them with np.transpose first."
+            "symbolic axes to keep their places or to be an input's, all but one. Move them with "
+            "np.transpose first."
         )
-    return recorder.node("Reshape", recorder.operand(a), recorder.ints(*target))
+    lengths = [recorder.ints(-1) if part is None else part for part in parts]
+    # allowzero: an axis of an input may have no elements.
+    shape = recorder.node("Concat", *lengths, axis=0)
+    return recorder.node("Reshape", recorder.operand(a), shape, allowzero=int(None not in parts))
 
 
 def _before_batch(shape: Sequence[Length]) -> tuple[int, list[str]] | None:

@@ -42,6 +42,7 @@ def test_what_is_in_it(wheel):
         "onnx",
         "onnxruntime",
         "platformdirs",
+        "psutil",
         "pyarrow",
         "regex",
         "requests",

@@ -7,9 +7,11 @@ import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from exporter import to_onnx, trace_forward, trace_next_logits
+from exporter import to_onnx, trace_forward, trace_next_logits, trace_step, writes_in_place
 from exporter.targets import TARGETS
 from reference import HParams, gpt2, next_logits
+from reference.generate import greedy_step
+from reference.tree import leaves
 
 # onnxruntime against NumPy, in standard deviations of the logits: measured 1e-6 on these
 # models; the formats' own bound for float32 is 2e-3.
@@ -102,3 +104,75 @@ def test_gpt2_124m_sizes_of_the_graph():
     graph = trace_forward(zeros, hparams, n_ctx=32, target="primitives")
     assert str(graph.outputs[0]) == "logits float32 [batch, 32, 50257]"
     assert sum(w.size for w in graph.weights.values()) == 124_439_808
+
+
+# The step of generation.
+
+
+def step_feeds(hparams, *, n_seq, n_read, past, n_cap, seed=0):
+    rng = np.random.default_rng(seed)
+    batch = len(past)
+    shape = (batch, hparams["n_head"], n_cap, hparams["n_embd"] // hparams["n_head"])
+    cache = [
+        {name: rng.standard_normal(shape).astype(np.float32) for name in ("k", "v")}
+        for _ in range(hparams["n_layer"])
+    ]
+    return {
+        "inputs": rng.integers(0, hparams["n_vocab"], (batch, n_seq)),
+        "past": np.array(past),
+        "read": rng.integers(0, n_seq, (batch, n_read)),
+    }, cache
+
+
+def run_step(session, feeds, cache):
+    named = {f"cache.{path}": array for path, array in leaves(cache)}
+    return session.run(None, feeds | named)
+
+
+STEPS = [
+    {"n_seq": 1, "n_read": 1, "past": [5, 0, 11], "n_cap": 16},  # decode, ragged
+    {"n_seq": 7, "n_read": 0, "past": [0, 0], "n_cap": 7},  # several begin
+    {"n_seq": 4, "n_read": 2, "past": [6], "n_cap": 12},  # one goes on
+]
+
+
+@pytest.mark.parametrize("sizes", STEPS)
+@pytest.mark.parametrize("choices", [slice(None), slice(90), np.array([3, 40, 96])])
+def test_the_step_bit_identical_in_the_reference_evaluator(tiny, sizes, choices):
+    hparams, params = tiny
+    graph = trace_step(params, hparams, choices=choices, target="primitives")
+    feeds, cache = step_feeds(hparams, **sizes)
+    found = run_step(ReferenceEvaluator(to_onnx(graph)), feeds, cache)
+    tokens, logprobs, logits, grown = greedy_step(
+        **feeds, cache=cache, choices=choices, **params, n_head=hparams["n_head"]
+    )
+    expected = [tokens, logprobs, logits, *(array for _, array in leaves(grown))]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("sizes", STEPS)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("head", [8, 5])  # what GroupQueryAttention takes, and what it does not
+def test_the_step_of_every_target_in_onnxruntime(random_params, sizes, target, head):
+    hparams = HParams(n_vocab=97, n_ctx=16, n_embd=3 * head, n_head=3, n_layer=2)
+    params = random_params(hparams)
+    graph = trace_step(params, hparams, target=target)
+    fused = Counter(node.op for node in graph.nodes)["GroupQueryAttention"]
+    assert fused == (2 if target == "onnxruntime" and head == 8 else 0)
+    assert writes_in_place(hparams, target) == bool(fused)
+    feeds, cache = step_feeds(hparams, **sizes)
+    session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString())
+    found = run_step(session, feeds, cache)
+    tokens, logprobs, logits, grown = greedy_step(
+        **feeds, cache=cache, choices=slice(None), **params, n_head=3
+    )
+    np.testing.assert_array_equal(found[0], tokens)
+    np.testing.assert_allclose(found[1], logprobs, atol=1e-5)
+    spread = gpt2(feeds["inputs"], **params, n_head=3).std()
+    np.testing.assert_allclose(found[2], logits, rtol=0, atol=TOLERANCE * spread)
+    # What a cache holds up to the last of the new tokens; behind it, nobody looks.
+    for (_, one), other in zip(leaves(grown), found[3:], strict=True):
+        for row, past in enumerate(feeds["past"]):
+            end = past + sizes["n_seq"]
+            np.testing.assert_allclose(one[row, :, :end], other[row, :, :end], atol=1e-5)

@@ -1,6 +1,7 @@
 """The tracer as a tool in its own right: small functions that have nothing to do with GPT-2."""
 
 import numpy as np
+import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,13 +75,37 @@ def test_a_shared_weight_is_stored_once():
 
 def test_what_no_input_reaches_is_computed_once_by_numpy():
     def masked(x):
-        return x + (1 - np.tri(4, dtype=x.dtype)) * -1e10, x + (
-            1 - np.tri(4, dtype=x.dtype)
-        ) * -1e10
+        mask = (1 - np.tri(4, dtype=x.dtype)) * -1e10
+        return x + mask, x * ((1 - np.tri(4, dtype=x.dtype)) * -1e10)
 
     graph = trace(masked, Input(["batch", 4, 4], np.float32))
-    assert [node.op for node in graph.nodes] == ["Add", "Add"]
+    assert [node.op for node in graph.nodes] == ["Add", "Mul"]
     assert len(graph.constants) == 1
+
+
+def test_what_is_computed_twice_is_recorded_once():
+    graph = trace(lambda x: np.tanh(x) * np.tanh(x) + np.tanh(x + 1), X)
+    assert [node.op for node in graph.nodes] == ["Tanh", "Mul", "Add", "Tanh", "Add"]
+
+
+def test_a_reshape_takes_symbolic_lengths_from_the_inputs():
+    """Also where an axis turns out to have no elements."""
+
+    def apart(x, y):
+        (batch, n_seq), n = x.shape, y.shape[1]
+        flat = np.reshape(y, (batch * n, 4)) * 2
+        return np.reshape(np.reshape(x, batch * n_seq) + 1, (batch, n_seq)), np.reshape(
+            flat, (batch, n, 4)
+        )
+
+    inputs = Input(["batch", "n_seq"], np.float32), Input(["batch", "n", 4], np.float32)
+    session = onnxruntime.InferenceSession(to_onnx(trace(apart, *inputs)).SerializeToString())
+    for batch, n_seq, n in ((2, 3, 5), (1, 1, 1), (3, 2, 0)):
+        x, y = np.ones((batch, n_seq), np.float32), np.ones((batch, n, 4), np.float32)
+        for found, expected in zip(
+            session.run(None, {"x": x, "y": y}), apart(x, y), strict=True
+        ):
+            np.testing.assert_array_equal(found, expected)
 
 
 def test_what_no_output_needs_is_left_out():

@@ -2,15 +2,22 @@
 
 import json
 import random
+from dataclasses import replace
 
+import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reference import HParams, load_model
+from reference.checkpoint.weights import Checkpoint
 from runner import RunSettings, run
-from runner.engine import WindowEngine
-from runner.generate import RunningSequence, generate
+from runner.batch_size import BatchSize
+from runner.engine import Engine
+from runner.generate import RunningSequence
+from runner.kv_cache import SlotCache
 from runner.records import Prompt
+from runner.scheduler import Scheduler
 
 WORDS = [
     "one",
@@ -93,62 +100,137 @@ def test_order_and_threads_do_not_matter(jobs, baseline):
     assert complete("one-thread", order, batch_size=16, threads=1) == baseline
 
 
-@pytest.fixture(scope="module")
-def engine(demo):
-    return WindowEngine(demo, threads=2)
+# The scheduler itself: the very logits, bit for bit.
 
 
-@settings(max_examples=12)
+def complete(engine, prompts, *, size=None, limits=None, most_bytes=1 << 30, n_ctx=256):
+    """Each prompt's ids, log-probability and logits, run together through one scheduler."""
+    sequences = [
+        RunningSequence(
+            Prompt(row, "", list(ids), (limits or [3] * len(prompts))[row]),
+            None,
+            [],
+            None,
+            n_ctx,
+            keep_logits=True,
+        )
+        for row, ids in enumerate(prompts)
+    ]
+    scheduler = Scheduler(engine, BatchSize(size), most_bytes)
+    scheduler.add(sequences)
+    while scheduler.step() or scheduler.n_running or scheduler.n_waiting:
+        pass
+    return [(s.ids, s.logprob, np.array(s.logits)) for s in sequences], scheduler.occupancy
+
+
+def assert_same(found, expected):
+    for (ids, logprob, logits), (ids_2, logprob_2, logits_2) in zip(found, expected, strict=True):
+        assert ids == ids_2
+        assert logprob == logprob_2
+        np.testing.assert_array_equal(logits, logits_2)
+
+
+def model_of(hparams, params, tokenizer):
+    return replace(
+        load_model("demo"),
+        hparams=hparams,
+        tokenizer=tokenizer,
+        checkpoint=Checkpoint.in_memory(hparams, params),
+    )
+
+
+@pytest.fixture(scope="module", params=["demo", "no fused attention", "one block", "one head"])
+def engine(request, demo, random_params):
+    """Models whose sizes lead to other operators, and other shapes of them."""
+    if request.param == "demo":
+        return Engine(demo, threads=2)
+    n_head, n_embd, n_layer = {
+        "no fused attention": (3, 36, 2),
+        "one block": (2, 32, 1),
+        "one head": (1, 64, 2),
+    }[request.param]
+    sizes = HParams(n_vocab=2304, n_ctx=256, n_embd=n_embd, n_head=n_head, n_layer=n_layer)
+    return Engine(model_of(sizes, random_params(sizes), demo.tokenizer), threads=2)
+
+
+headers = st.lists(st.integers(0, 2000), max_size=140)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     prompts=st.lists(
-        st.lists(st.integers(0, 2000), min_size=1, max_size=60), min_size=1, max_size=9
+        st.lists(st.integers(0, 2000), min_size=1, max_size=100), min_size=1, max_size=9
     ),
-    limits=st.lists(st.integers(1, 4), min_size=9, max_size=9),
+    header=headers,
+    limits=st.lists(st.integers(1, 5), min_size=9, max_size=9),
+    size=st.sampled_from([1, 2, 3, 8, None]),
 )
-def test_the_very_logits_are_the_same_alone_and_in_company(engine, demo, prompts, limits):
-    """Bit for bit, for any neighbours, whichever of them end first."""
+def test_any_company_any_refill_any_shared_beginning(engine, prompts, header, limits, size):
+    """Whoever ends first, whoever comes next, and whether the header was there already."""
+    rows = [(header if n % 2 else []) + ids for n, ids in enumerate(prompts)]
+    together, _ = complete(engine, rows, size=size, limits=limits)
+    for row, ids in enumerate(rows):
+        alone, _ = complete(engine, [ids], limits=[limits[row]])
+        assert_same([together[row]], alone)
 
-    def sequence(row):
-        prompt = Prompt(row, "", prompts[row], limits[row])
-        return RunningSequence(prompt, demo.tokenizer, [], None, 256, keep_logits=True)
 
-    together = [sequence(row) for row in range(len(prompts))]
-    groups = {engine.group(s.n_tokens) for s in together}
-    for group in groups:
-        generate(engine, [s for s in together if engine.group(s.n_tokens) == group], slice(2304))
-    for row, found in enumerate(together):
-        alone = sequence(row)
-        generate(engine, [alone], slice(2304))
-        assert alone.ids == found.ids
-        assert all((a == b).all() for a, b in zip(alone.logits, found.logits, strict=True))
+def lengths_around(engine):
+    """Of prompts: every length up to 40, and those where stretches of 32, 64 and 128 end."""
+    ends = [m * step + d for step in (32, 64, 128) for m in (1, 2, 3) for d in (-1, 0, 1, 2, 3)]
+    return sorted({n for n in [*range(1, 41), *ends] if n < 250})
+
+
+def test_every_length_alone_and_beside_longer_ones(engine):
+    """Where rounding could tell the length of the call: the last token of a stretch."""
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, 2304, n).tolist() for n in lengths_around(engine)]
+    alone = [complete(engine, [ids], limits=[1])[0][0] for ids in prompts]
+    assert_same(complete(engine, prompts, size=len(prompts), limits=[1] * len(prompts))[0], alone)
+    assert_same(complete(engine, prompts, size=5, limits=[1] * len(prompts))[0], alone)
+
+
+def test_a_shared_beginning_of_every_length(engine):
+    """The rest of a prompt is computed from a stored beginning, or all of it at once."""
+    rng = np.random.default_rng(1)
+    header = rng.integers(0, 2304, 130).tolist()
+    prompts = [header[: n - 1] + [n] for n in lengths_around(engine) if n < 131]
+    together, occupancy = complete(engine, prompts, size=7, limits=[1] * len(prompts))
+    assert occupancy.shared_tokens > sum(map(len, prompts)) / 3
+    assert_same(together, [complete(engine, [ids], limits=[1])[0][0] for ids in prompts])
+
+
+def test_little_memory_and_much(engine):
+    """Slots and places come and go with the memory that there is."""
+    rng = np.random.default_rng(2)
+    prompts = [rng.integers(0, 2304, n).tolist() for n in [200, 3, 150, 40, 90, 12, 7, 180, 60, 5]]
+    limits = [4, 30, 8, 2, 9, 20, 1, 3, 12, 50]
+    token_bytes = SlotCache.token_bytes(engine.hparams)
+    much, easy = complete(engine, prompts, limits=limits)
+    little, tight = complete(engine, prompts, limits=limits, most_bytes=300 * token_bytes)
+    assert tight.most_slots < easy.most_slots == 10
+    assert_same(little, much)
 
 
 @pytest.mark.nightly
 def test_invariance_at_the_shapes_of_gpt2_124m(gpt2_tokenizer, random_params):
     """Random weights, real sizes: other kernels of the matrix products come into play there."""
-    from dataclasses import replace
-
-    from reference import HParams, load_model
-    from reference.checkpoint.weights import Checkpoint
-
     sizes = HParams(n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_layer=12)
-    model = replace(
-        load_model("demo"),
-        hparams=sizes,
-        tokenizer=gpt2_tokenizer,
-        checkpoint=Checkpoint.in_memory(sizes, random_params(sizes)),
+    model = model_of(sizes, random_params(sizes), gpt2_tokenizer)
+    rng = np.random.default_rng(0)
+    header = rng.integers(0, 50257, 150).tolist()
+    lengths = [1, 2, 3, 17, 33, 64, 65, 66, 129, 130, 131, 257, 258, 300, 513, 514, 640, 1000]
+    prompts = [rng.integers(0, 50257, n).tolist() for n in lengths]
+    prompts += [header + ids for ids in prompts[:6]]
+    limits = [3, 9, 4] * 8
+    one, two = Engine(model, threads=1), Engine(model, threads=2)
+    alone = [
+        complete(two, [ids], limits=[n], n_ctx=1024)[0][0]
+        for ids, n in zip(prompts, limits, strict=True)
+    ]
+    for engine, size in ((two, 1), (two, 5), (two, 24), (one, 24)):
+        assert_same(complete(engine, prompts, size=size, limits=limits, n_ctx=1024)[0], alone)
+    shuffled = random.Random(0).sample(range(24), 24)
+    found, _ = complete(
+        two, [prompts[n] for n in shuffled], limits=[limits[n] for n in shuffled], n_ctx=1024
     )
-    big = WindowEngine(model, threads=2)
-
-    def sequence(row):
-        prompt = Prompt(row, "", list(range(row + 1, 3 * row + 5)), 3)
-        return RunningSequence(prompt, gpt2_tokenizer, [], None, 1024, keep_logits=True)
-
-    company = [sequence(row) for row in range(7)]
-    generate(big, company, slice(50257))
-    for row in (0, 3, 6):
-        alone = sequence(row)
-        generate(big, [alone], slice(50257))
-        assert alone.ids == company[row].ids
-        pairs = zip(alone.logits, company[row].logits, strict=True)
-        assert all((a == b).all() for a, b in pairs)
+    assert_same(found, [alone[n] for n in shuffled])

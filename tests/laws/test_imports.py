@@ -18,6 +18,7 @@ HOMES = {
     "pyarrow": ("runner/",),
     "click": ("runner/cli.py",),
     "regex": ("reference/tokenizer.py", "reference/added_tokens.py"),
+    "psutil": ("runner/clock.py", "runner/batch_size.py"),
     "safetensors": ("reference/checkpoint/",),
     "tqdm": ("reference/generate.py", "reference/progress.py", "runner/progress.py"),
     "requests": ("reference/download.py",),

@@ -276,7 +276,11 @@ def test_provenance_in_footer_and_manifest(tmp_path, prompts, demo):
     assert footer["check"]["rows"] == 2
     assert footer["settings"]["max_new_tokens"] == 6
     assert set(footer["versions"]) >= {"picobatch", "numpy", "onnx", "onnxruntime", "pyarrow"}
-    assert all(len(sha) == 64 for sha in footer["engine"]["graph_sha256_by_window"].values())
+    assert len(footer["engine"]["graph_sha256"]) == 64
+    assert footer["engine"]["most_slots"] == len(set(PROMPTS))
+    stages = {"load", "read", "tokenize", "prefill", "decode", "check", "write", "total"}
+    assert footer["elapsed_s"].keys() == stages
+    assert 0 < sum(footer["elapsed_s"][stage] for stage in stages - {"total"})
 
 
 def test_the_second_job_does_not_inherit_the_first_ones_footer(tmp_path, prompts):

@@ -1,6 +1,7 @@
 """The check: what it compares is what the engine used, and what it must catch it catches."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -12,7 +13,7 @@ from reference.tree import tree_map
 from runner import ExitCode, RunSettings, run
 from runner.checker import TOLERANCE, Checker, compare
 from runner.cli import cli
-from runner.engine import WindowEngine
+from runner.engine import Engine
 
 PROMPTS = ["The capital of France is", "The opposite of hot is", "Monday, Tuesday,", "3 + 4 ="]
 
@@ -20,14 +21,21 @@ PROMPTS = ["The capital of France is", "The opposite of hot is", "Monday, Tuesda
 @pytest.fixture
 def prompts(tmp_path):
     path = tmp_path / "in.jsonl"
-    path.write_text("".join(json.dumps({"prompt": p}) + "\n" for p in PROMPTS * 5))
+    texts = [f"{n} {text}" for n in range(5) for text in PROMPTS]
+    path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
     return str(path)
 
 
 def disturbed(monkeypatch, disturb):
-    """An engine whose logits go through `disturb` before anybody sees them."""
-    original = WindowEngine._run
-    monkeypatch.setattr(WindowEngine, "_run", lambda self, cache: disturb(original(self, cache)))
+    """An engine whose logits go through `disturb` before anything is chosen from them."""
+    original = Engine.decode
+
+    def decode(self, tokens, past, *, with_logits):
+        found = original(self, tokens, past, with_logits=True)
+        logits = disturb(found.logits)
+        return replace(found, tokens=logits.argmax(axis=-1), logits=logits)
+
+    monkeypatch.setattr(Engine, "decode", decode)
 
 
 def test_compare_tells_near_ties_from_disagreements():
@@ -122,16 +130,14 @@ def test_a_wrong_choice_is_a_disagreement(tmp_path, prompts, monkeypatch):
 
 def test_weights_that_are_not_the_references_are_caught(tmp_path, prompts, demo, monkeypatch):
     """The engine computes with weights rounded to eight bits; the reference does not."""
-    from dataclasses import replace
-
     def rounded(path, array):
         scale = np.abs(array).max() / 127
         return (np.round(array / scale) * scale).astype(np.float32)
 
     params = tree_map(rounded, demo.params)
     worse = replace(demo, checkpoint=Checkpoint.in_memory(demo.hparams, params))
-    original = WindowEngine.__init__
-    monkeypatch.setattr(WindowEngine, "__init__", lambda s, _, threads: original(s, worse, threads))
+    original = Engine.__init__
+    monkeypatch.setattr(Engine, "__init__", lambda s, _, threads: original(s, worse, threads))
     report = run(RunSettings(prompts, str(tmp_path / "o.jsonl")))
     assert report.exit_code == ExitCode.DISAGREES
 

@@ -1,0 +1,186 @@
+"""Rows in, sequences out; results in, and rows out again in their order."""
+
+import hashlib
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from reference import Model
+
+from .checker import Checker
+from .errors import InputError
+from .generate import RunningSequence
+from .prompts import to_prompt
+from .reader import Chunk, Row
+from .records import Prompt, Reject, Result
+from .report import RunReport
+from .settings import RunSettings
+
+KNOWN_TOKENS = 1 << 20  # of finished answers, kept for prompts that come again
+ANSWER_TOKENS = 64  # that an answer counts for beside its own
+
+
+@dataclass
+class OpenChunk:
+    """A chunk of rows that waits for results."""
+
+    chunk: Chunk
+    results: list[Result | None]
+    n_missing: int
+
+
+@dataclass
+class Answer:
+    """What one prompt got, or will get, and the rows that wait for it."""
+
+    rows: list[tuple[OpenChunk, int, Row]] = field(default_factory=list)
+    result: Result | None = None
+
+
+class Intake:
+    """Turns chunks of rows into sequences, and finished sequences into chunks of results.
+
+    Rows with the same tokens and the same limit share one sequence.
+
+    Parameters
+    ----------
+    settings : RunSettings
+        Of the job.
+    model : Model
+        For its tokenizer and sizes.
+    checker : Checker
+        Chooses the rows whose logits are kept.
+    report : RunReport
+        Where rows are counted.
+    """
+
+    def __init__(
+        self, settings: RunSettings, model: Model, checker: Checker, report: RunReport
+    ) -> None:
+        self._settings = settings
+        self._model = model
+        self._checker = checker
+        self._report = report
+        self._open: deque[OpenChunk] = deque()
+        self._answers: OrderedDict[bytes, Answer] = OrderedDict()
+        self._running: dict[int, Answer] = {}  # by the row that is generated
+        self._known_tokens = 0
+        self._settled = 0
+
+    @property
+    def n_open(self) -> int:
+        """Chunks that wait for results."""
+        return len(self._open)
+
+    def open(self, chunk: Chunk) -> list[RunningSequence]:
+        """Take in a chunk; returns the sequences that have to be run for it.
+
+        Raises
+        ------
+        InputError
+            At a bad row, under `--on-error fail`.
+        """
+        opened = OpenChunk(chunk, [None] * len(chunk.rows), len(chunk.rows))
+        self._open.append(opened)
+        sequences = []
+        for place, row in enumerate(chunk.rows):
+            prompt = to_prompt(row, self._model, self._settings)
+            if isinstance(prompt, Reject):
+                self._refuse_if_asked(prompt)
+                self._checker.wants(row.row, usable=False)
+                self._settle(opened, place, prompt)
+            elif (sequence := self._sequence(opened, place, row, prompt)) is not None:
+                sequences.append(sequence)
+        return sequences
+
+    def finish(self, sequence: RunningSequence) -> None:
+        """Give a sequence's result to the rows that wait for it."""
+        answer = self._running.pop(sequence.prompt.row)
+        answer.result = sequence.result()
+        for opened, place, row in answer.rows:
+            self._settle(opened, place, _for_row(answer.result, row))
+        answer.rows.clear()
+        self._known_tokens += ANSWER_TOKENS + len(sequence.ids)
+        self._forget()
+
+    def take_settled(self) -> int:
+        """Rows that got their results since this was last asked for."""
+        settled, self._settled = self._settled, 0
+        return settled
+
+    def ready(self) -> Iterator[tuple[Chunk, list[Result]]]:
+        """Chunks that are complete, in order."""
+        while self._open and not self._open[0].n_missing:
+            opened = self._open.popleft()
+            yield opened.chunk, [result for result in opened.results if result is not None]
+
+    def _sequence(
+        self, opened: OpenChunk, place: int, row: Row, prompt: Prompt
+    ) -> RunningSequence | None:
+        """A sequence for a prompt, unless there is one already."""
+        limit = min(prompt.max_new_tokens, self._model.hparams["n_ctx"] - len(prompt.ids))
+        key = _key(prompt.ids, limit)
+        answer = self._answers.get(key)
+        fresh = answer is None
+        wanted = self._checker.wants(row.row, usable=fresh and limit > 0)
+        if answer is None:
+            answer = self._answers[key] = Answer()
+        else:
+            self._report.repeated_rows += 1
+            self._answers.move_to_end(key)
+        if answer.result is not None:
+            self._settle(opened, place, _for_row(answer.result, row))
+            return None
+        answer.rows.append((opened, place, row))
+        if not fresh:
+            return None
+        tokenizer = self._model.tokenizer
+        sequence = RunningSequence(
+            prompt,
+            tokenizer,
+            self._settings.stop,
+            None if self._settings.ignore_eos else tokenizer.eos_id,
+            self._model.hparams["n_ctx"],
+            keep_logits=wanted,
+        )
+        self._running[prompt.row] = answer
+        if sequence.finish_reason is not None:  # asked for nothing
+            self.finish(sequence)
+            return None
+        return sequence
+
+    def _settle(self, opened: OpenChunk, place: int, result: Result) -> None:
+        opened.results[place] = result
+        opened.n_missing -= 1
+        self._settled += 1
+        self._report.count(result)
+
+    def _forget(self) -> None:
+        """Drop the answers that were not asked for longest, but for those that are awaited."""
+        while self._known_tokens > KNOWN_TOKENS:
+            key, answer = self._answers.popitem(last=False)
+            if answer.result is None:
+                self._answers[key] = answer
+                continue
+            ids = [] if isinstance(answer.result, Reject) else answer.result.ids
+            self._known_tokens -= ANSWER_TOKENS + len(ids)
+
+    def _refuse_if_asked(self, reject: Reject) -> None:
+        if self._settings.on_error == "fail":
+            raise InputError(
+                f"{reject}. Fix the row, or pass --on-error=skip to keep it as an error row."
+            )
+
+
+def _key(ids: list[int], limit: int) -> bytes:
+    """Names a prompt and its limit."""
+    numbers = np.array([limit, *ids], dtype=np.int64)
+    return hashlib.blake2b(numbers.tobytes(), digest_size=16).digest()
+
+
+def _for_row(result: Result, row: Row) -> Result:
+    if isinstance(result, Reject):
+        return replace(result, row=row.row, where=row.where)
+    return result

@@ -1,0 +1,102 @@
+"""The memory behind the slots: keys and values of the sequences that run."""
+
+import math
+import mmap
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from reference import HParams
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+
+CAPACITY_STEP = 64  # places; see `Engine`
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Block:
+    """Keys and values of some tokens of one sequence: float32 [2 * n_layer, n_head, n, d]."""
+
+    arrays: FloatArray
+
+    @property
+    def n_tokens(self) -> int:
+        return int(self.arrays.shape[2])
+
+
+class SlotCache:
+    """A KV cache with a slot for each running sequence.
+
+    An array for each block's keys and one for its values, float32 [n_slots, n_head, n_cap, d]. The
+    system hands out memory when it is first written to: places that no token was put to cost
+    nothing.
+
+    Parameters
+    ----------
+    hparams : HParams
+        Of the model.
+    n_slots, n_cap : int
+        Sequences, and tokens of each.
+    """
+
+    def __init__(self, hparams: HParams, n_slots: int = 0, n_cap: int = 0) -> None:
+        self._hparams = hparams
+        self.n_slots, self.n_cap = n_slots, n_cap
+        shape = (n_slots, hparams["n_head"], n_cap, hparams["n_embd"] // hparams["n_head"])
+        self.arrays = [_untouched(shape) for _ in range(2 * hparams["n_layer"])]
+
+    @staticmethod
+    def token_bytes(hparams: HParams) -> int:
+        """Bytes of one token of one sequence."""
+        return 2 * hparams["n_layer"] * hparams["n_embd"] * FLOAT_BYTES
+
+    def resize(self, n_slots: int, n_cap: int, lengths: npt.NDArray[np.int64]) -> None:
+        """Go on with other numbers of slots and places; slot i keeps its first `lengths[i]` tokens.
+
+        Array by array, so that no more than one is held twice.
+        """
+        for n, old in enumerate(self.arrays):
+            shape = (n_slots, old.shape[1], n_cap, old.shape[3])
+            self.arrays[n] = _untouched(shape)
+            for slot, length in enumerate(lengths.tolist()):
+                self.arrays[n][slot, :, :length] = old[slot, :, :length]
+        self.n_slots, self.n_cap = n_slots, n_cap
+
+    def shaped(self, n_slots: int, n_cap: int) -> list[FloatArray]:
+        """The arrays' memory in another shape, and more of it where that takes more.
+
+        What they held is lost.
+        """
+        shape = (n_slots, self.arrays[0].shape[1], n_cap, self.arrays[0].shape[3])
+        if math.prod(shape) > self.arrays[0].size:
+            self.n_slots, self.n_cap = n_slots, n_cap
+            self.arrays = [_untouched(shape) for _ in self.arrays]
+        return [array.reshape(-1)[: math.prod(shape)].reshape(shape) for array in self.arrays]
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Put the first `length` tokens of one slot into another."""
+        for array in self.arrays:
+            array[target, :, :length] = array[source, :, :length]
+
+    def take(self, slot: int, length: int) -> Block:
+        """A copy of a slot's first `length` tokens."""
+        return Block(np.stack([array[slot, :, :length] for array in self.arrays]))
+
+    def fill(self, slot: int, block: Block) -> None:
+        """Put tokens to the first places of a slot."""
+        for array, part in zip(self.arrays, block.arrays, strict=True):
+            array[slot, :, : block.n_tokens] = part
+
+
+def _untouched(shape: tuple[int, ...]) -> FloatArray:
+    """Zeros that take memory page by page, when they are written to.
+
+    NumPy would ask for huge pages, which take most of a slot at its first token.
+    """
+    n_bytes = FLOAT_BYTES * math.prod(shape)
+    return np.frombuffer(mmap.mmap(-1, max(n_bytes, 1)), np.float32, math.prod(shape)).reshape(
+        shape
+    )
