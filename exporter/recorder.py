@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .dims import Dim, Shape, identify, length_in_run, same_length
+from .dims import Dim, Shape, identify, length_in_run
 from .errors import TraceError
 from .graph import ONNX_DOMAIN, Graph, Node, Value
 
@@ -130,10 +130,19 @@ class Recorder:
         return self.constant(np.array(values, dtype=np.int64))
 
     def length(self, dim: Dim) -> str | None:
-        """The length of a symbolic axis, int64 [1], where it is that of an input."""
+        """The length of a symbolic axis, int64 [1], where it follows from those of inputs."""
+        name = self.ints(dim.coefficient)
+        for symbol in dim.symbols:
+            found = self._input_length(symbol)
+            if found is None:
+                return None
+            name = found if name == self.ints(1) else self.node("Mul", name, found)
+        return name
+
+    def _input_length(self, symbol: str) -> str | None:
         for value in self.graph.inputs:
-            for axis, found in enumerate(value.shape):
-                if same_length(found, dim):
+            for axis, length in enumerate(value.shape):
+                if isinstance(length, Dim) and length.name == symbol:
                     return self.node("Shape", value.name, start=axis, end=axis + 1)
         return None
 

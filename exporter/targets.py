@@ -9,18 +9,25 @@ from typing import Any
 import numpy as np
 
 from reference.gpt2 import LAYER_NORM_EPS, HParams
+from reference.gpt2 import first_highest as first_highest_reference
 from reference.gpt2 import gelu as gelu_reference
 from reference.gpt2 import layer_norm as layer_norm_reference
 from reference.gpt2 import linear as linear_reference
 from reference.gpt2 import log_softmax as log_softmax_reference
 from reference.gpt2 import softmax as softmax_reference
 from reference.gpt2 import unembed as unembed_reference
+from reference.int8 import LIMIT, SMALLEST
+from reference.int8 import int8_matmul as int8_matmul_reference
 from reference.kv_cache import cached_attention as cached_attention_reference
 
-from .dims import is_batch, same_length
+from .dims import Dim, is_batch, same_length
 from .errors import TraceError
 from .graph import MICROSOFT_DOMAIN
+from .primitives.sums import reduce_
 from .recorder import Recorder, Table, is_tracer
+
+GQA_HEAD_MULTIPLE = 8  # of numbers in a head, for onnxruntime's GroupQueryAttention
+MOST_BLOCKS = 256  # that a vocabulary is looked through in
 
 TARGETS = {
     "primitives": "every composite by its body; standard operators only",
@@ -48,6 +55,8 @@ def composites_of(target: str, opset: int) -> Table:
         table[gelu_reference] = fast_gelu
         table[linear_reference] = gemm
         table[unembed_reference] = gemm_transposed
+        table[first_highest_reference] = arg_max_by_blocks
+        table[int8_matmul_reference] = integer_matmul
         table[cached_attention_reference] = group_query_attention
     elif opset >= 20:
         table[gelu_reference] = gelu
@@ -105,7 +114,50 @@ def _is_matrix_for(w: Any, x: Any, summed: int) -> bool:
     return fits and bool(w.dtype == x.dtype)
 
 
-GQA_HEAD_MULTIPLE = 8  # of numbers in a head, for onnxruntime's GroupQueryAttention
+def arg_max_by_blocks(recorder: Recorder, x: Any) -> str | None:
+    """The block of the highest number, then its place there: ArgMax alone looks at each in turn."""
+    if not (_row_wise(x) and x.ndim == 2):
+        return None
+    n_blocks = next((n for n in range(MOST_BLOCKS, 1, -1) if x.shape[-1] % n == 0), None)
+    if n_blocks is None:
+        return None
+    n_in_block = x.shape[-1] // n_blocks
+    blocks = recorder.node("Reshape", recorder.operand(x), recorder.ints(0, n_blocks, n_in_block))
+    highest = reduce_(recorder, "ReduceMax", blocks, [2], keepdims=False, axes_input_from=18)
+    block = recorder.node("ArgMax", highest, axis=1, keepdims=1)
+    inside = recorder.node("GatherND", blocks, block, batch_dims=1)
+    place = recorder.node("ArgMax", inside, axis=1, keepdims=1)
+    start = recorder.node("Mul", block, recorder.ints(n_in_block))
+    return recorder.node("Squeeze", recorder.node("Add", start, place), recorder.ints(1))
+
+
+def integer_matmul(recorder: Recorder, x: Any, q: Any, scale: Any) -> str | None:
+    """Rounding to 8 bits row by row, and a product that scales its own columns."""
+    if not (_row_wise(x) and x.ndim == 2 and is_tracer(q) and is_tracer(scale)):
+        return None
+    n_rows = recorder.length(x.shape[0]) if isinstance(x.shape[0], Dim) else None
+    if n_rows is None:
+        return None
+    name = recorder.operand(x)
+    largest = recorder.node("Abs", name)
+    largest = reduce_(recorder, "ReduceMax", largest, [1], keepdims=False, axes_input_from=18)
+    largest = recorder.node("Max", largest, recorder.constant(np.float32(SMALLEST)))
+    row_scale = recorder.node("Div", largest, recorder.constant(np.float32(LIMIT)))
+    # Unsigned, around 128: what processors multiply fastest.
+    zero = recorder.constant(np.uint8(128))
+    zeros = recorder.node("Expand", zero, n_rows)
+    rounded = recorder.node("QuantizeLinear", name, row_scale, zeros, axis=0)
+    product = recorder.node(
+        "MatMulIntegerToFloat",
+        rounded,
+        recorder.operand(q),
+        recorder.constant(np.float32(1)),
+        recorder.operand(scale),
+        zero,
+        domain=MICROSOFT_DOMAIN,
+    )
+    column = recorder.node("Unsqueeze", row_scale, recorder.ints(1))
+    return recorder.node("Mul", product, column)
 
 
 def group_query_attention(

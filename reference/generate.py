@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from .gpt2 import Array, Params, gpt2, log_softmax
+from .gpt2 import Array, Params, first_highest, gpt2, log_softmax
 from .kv_cache import LayerCache, cached_logits
 from .tokenizer import Choices
 
 
 def most_likely(logits: Array, choices: Choices = slice(None)) -> Array:  # [..., n] -> [...]
     """The id of the highest logit, the first of equals, among those that can be chosen."""
-    found = np.argmax(logits[..., choices], axis=-1)
+    found = first_highest(logits[..., choices])
     return found if isinstance(choices, slice) else choices[found]
 
 

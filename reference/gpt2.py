@@ -52,6 +52,11 @@ def log_softmax(x: Array) -> Array:  # [..., n] -> [..., n], the logarithm of so
 
 
 @composite
+def first_highest(x: Array) -> Array:  # [..., n] -> int64 [...], the first of equals
+    return np.argmax(x, axis=-1)
+
+
+@composite
 def layer_norm(x: Array, g: Array, b: Array) -> Array:  # [..., n], [n], [n] -> [..., n]
     mean = np.mean(x, axis=-1, keepdims=True)
     variance = np.var(x, axis=-1, keepdims=True)
@@ -119,7 +124,7 @@ def transformer(inputs: Array, wte: Array, wpe: Array, blocks: list[Params], n_h
 
 @composite
 def unembed(x: Array, w: Array) -> Array:  # [..., n_embd], [n_vocab, n_embd] -> [..., n_vocab]
-    return x @ np.swapaxes(w, -1, -2)
+    return x @ w.T
 
 
 def gpt2(

@@ -1,7 +1,7 @@
 """Names and directories of models, and `load_model`."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +12,7 @@ from .checkpoint.weights import Checkpoint, read_weights
 from .download import download
 from .errors import ModelError
 from .gpt2 import HParams, Params
+from .int8 import quantize
 from .published import FILES, PUBLISHED
 from .tokenizer import Tokenizer
 from .tokenizer_files import missing_tokenizer_files, read_tokenizer
@@ -58,6 +59,11 @@ class Model:
     def weights_sha256(self) -> str:
         """Hash of sizes, names, shapes and values, whatever file they came from."""
         return self.checkpoint.sha256
+
+    def in_int8(self) -> "Model":
+        """The same model with its matrices in 8 bits, as `int8.quantize` rounds them."""
+        params = quantize(self.params)
+        return replace(self, checkpoint=Checkpoint.in_memory(self.hparams, params))
 
     def check_files(self) -> None:
         """Make sure that the weights' files are those that were loaded.

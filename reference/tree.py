@@ -19,7 +19,10 @@ def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 def tree_map(function: Callable[[str, Any], Any], tree: Any, path: str = "") -> Any:
     """The same tree with `function(path, leaf)` at each leaf."""
     if isinstance(tree, dict):
-        return {key: tree_map(function, child, join(path, key)) for key, child in tree.items()}
+        # A kind of dict stays one: see int8.py.
+        return type(tree)(
+            (k, tree_map(function, child, join(path, k))) for k, child in tree.items()
+        )
     if isinstance(tree, list):
         return [tree_map(function, child, join(path, i)) for i, child in enumerate(tree)]
     return function(path, tree)

@@ -26,7 +26,7 @@ from .inspect import first_rows, inspect_path
 from .messages import printable
 from .report import ExitCode
 from .run import run
-from .settings import RunSettings, available_threads
+from .settings import DTYPES, RunSettings, available_threads
 from .single import complete
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -99,14 +99,6 @@ threads_option = click.option(
     show_default="all cores",
     help="Threads of one model call.",
 )
-dtype_option = click.option(
-    "--dtype",
-    type=click.Choice(["float32"]),
-    default="float32",
-    show_default=True,
-    expose_value=False,  # there is no other yet
-    help="Number format of the model.",
-)
 
 
 def place_options(command: F) -> F:
@@ -134,6 +126,14 @@ def generation_options(command: F) -> F:
     command = place_options(command)
     for option in (
         threads_option,
+        click.option(
+            "--dtype",
+            type=click.Choice(DTYPES),
+            default="float32",
+            show_default=True,
+            help="Number format of the matrix products. int8 is faster and rounds: the report says "
+            "by how much.",
+        ),
         click.option(
             "--truncate-prompt",
             type=click.Choice(["left"]),
@@ -213,7 +213,6 @@ def cli() -> None:
     help="Memory that the job may take, weights included, such as 8G.  [default: half of what is "
     "free for keys and values]",
 )
-@dtype_option
 @click.option(
     "--limit", type=click.IntRange(min=1), help="Rows to take from the start.  [default: all]"
 )
@@ -288,7 +287,14 @@ def models(
     type=click.IntRange(min=1),
     help="Tokens in a row of the graphs.  [default: the model's n_ctx]",
 )
-@dtype_option
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32"]),
+    default="float32",
+    show_default=True,
+    expose_value=False,  # there is no other yet
+    help="Number format of the model.",
+)
 @place_options
 @click.option(
     "--target",

@@ -35,6 +35,7 @@ TARGET = "onnxruntime"
 FOLDED_BYTES = 1 << 20  # computed once by a lean session
 LARGE_BYTES = 1 << 28  # of weights: one session at a time
 
+
 @dataclass(frozen=True)
 class Decoded:
     """What follows the tokens of a step.
@@ -76,7 +77,8 @@ class Engine:
     Parameters
     ----------
     model : Model
-        Its weights are mapped from their files, where these hold float32.
+        Its weights are mapped from their files, where these hold float32. One `in_int8` is run with
+        integer products.
     threads : int
         Threads of one call.
 

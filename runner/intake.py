@@ -3,7 +3,7 @@
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,9 +33,16 @@ class OpenChunk:
 
 @dataclass
 class Answer:
-    """What one prompt got, or will get, and the rows that wait for it."""
+    """What one prompt got, or will get, and the rows that wait for it.
 
-    rows: list[tuple[OpenChunk, int, Row]] = field(default_factory=list)
+    Attributes
+    ----------
+    checked : bool
+        Whether its logits are compared with the reference.
+    """
+
+    rows: list[tuple[OpenChunk, int, Row]]
+    checked: bool
     result: Result | None = None
 
 
@@ -119,23 +126,22 @@ class Intake:
     def _sequence(
         self, opened: OpenChunk, place: int, row: Row, prompt: Prompt
     ) -> RunningSequence | None:
-        """A sequence for a prompt, unless there is one already."""
+        """A sequence for a prompt, unless its answer is there or on its way."""
         limit = min(prompt.max_new_tokens, self._model.hparams["n_ctx"] - len(prompt.ids))
         key = _key(prompt.ids, limit)
         answer = self._answers.get(key)
-        fresh = answer is None
-        wanted = self._checker.wants(row.row, usable=fresh and limit > 0)
-        if answer is None:
-            answer = self._answers[key] = Answer()
-        else:
+        proven = answer is not None and answer.checked
+        wanted = self._checker.wants(row.row, usable=limit > 0 and not proven)
+        if answer is not None and not wanted:
             self._report.repeated_rows += 1
             self._answers.move_to_end(key)
-        if answer.result is not None:
-            self._settle(opened, place, _for_row(answer.result, row))
+            if answer.result is None:
+                answer.rows.append((opened, place, row))
+            else:
+                self._settle(opened, place, _for_row(answer.result, row))
             return None
-        answer.rows.append((opened, place, row))
-        if not fresh:
-            return None
+        # A row that is to be checked is run, though its answer may be known.
+        answer = self._answers[key] = Answer([(opened, place, row)], checked=wanted)
         tokenizer = self._model.tokenizer
         sequence = RunningSequence(
             prompt,

@@ -66,10 +66,12 @@ def run(settings: RunSettings) -> RunReport:
             model = load_model(
                 settings.model, models_dir=settings.models_dir, base_url=settings.base_url
             )
-            engine = Engine(model, settings.threads)
+            computed = model.in_int8() if settings.dtype == "int8" else model
+            engine = Engine(computed, settings.threads)
             memory = cache_bytes(model.hparams, settings.memory)
         report = RunReport(settings.output)
-        checker = Checker(model, source.n_rows, settings.check_rows, settings.seed)
+        float32 = None if computed is model else model
+        checker = Checker(computed, source.n_rows, settings.check_rows, settings.seed, float32)
         report.check = checker.report
         job = Job(
             Intake(settings, model, checker, report),

@@ -9,6 +9,7 @@ from .errors import SettingsError
 from .messages import is_unicode
 
 MOST_THREADS = 512
+DTYPES = ("float32", "int8")
 
 
 def available_threads() -> int:
@@ -40,6 +41,8 @@ class RunSettings:
         Go on after end-of-text.
     batch_size : int or None
         Sequences that run together; None finds a good size while they run.
+    dtype : str
+        `float32`, or `int8`: matrix products of 8-bit numbers, several times as fast.
     threads : int
         Threads of one model call.
     memory : int or None
@@ -69,6 +72,7 @@ class RunSettings:
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
     batch_size: int | None = None
+    dtype: str = "float32"
     threads: int = field(default_factory=available_threads)
     memory: int | None = None
     limit: int | None = None
@@ -99,6 +103,7 @@ class RunSettings:
             f"threads is {self.threads}; expected at most {MOST_THREADS}.": (
                 self.threads <= MOST_THREADS
             ),
+            f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}.": self.dtype in DTYPES,
             f"on_error is {self.on_error!r}; expected 'skip' or 'fail'.": (
                 self.on_error in ("skip", "fail")
             ),

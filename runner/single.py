@@ -27,7 +27,8 @@ def complete(
     text : str
         The prompt.
     settings : RunSettings
-        Of which `max_new_tokens`, `stop`, `ignore_eos`, `truncate_prompt` and `threads` count.
+        Of which `max_new_tokens`, `stop`, `ignore_eos`, `truncate_prompt`, `dtype` and
+        `threads` count.
     write : callable
         Given each new piece of text, whole characters only.
 
@@ -56,7 +57,7 @@ def complete(
             write(decoder.decode(text[shown:end], final=finished))
             shown = max(end, shown)
 
-    engine = Engine(model, settings.threads)
+    engine = Engine(model.in_int8() if settings.dtype == "int8" else model, settings.threads)
     memory = cache_bytes(model.hparams, settings.memory)
     scheduler = Scheduler(engine, BatchSize(1), memory)
     scheduler.add([sequence] if sequence.limit else [])

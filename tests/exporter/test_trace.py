@@ -102,9 +102,7 @@ def test_a_reshape_takes_symbolic_lengths_from_the_inputs():
     session = onnxruntime.InferenceSession(to_onnx(trace(apart, *inputs)).SerializeToString())
     for batch, n_seq, n in ((2, 3, 5), (1, 1, 1), (3, 2, 0)):
         x, y = np.ones((batch, n_seq), np.float32), np.ones((batch, n, 4), np.float32)
-        for found, expected in zip(
-            session.run(None, {"x": x, "y": y}), apart(x, y), strict=True
-        ):
+        for found, expected in zip(session.run(None, {"x": x, "y": y}), apart(x, y), strict=True):
             np.testing.assert_array_equal(found, expected)
 
 

@@ -93,6 +93,14 @@ def test_batch_size_does_not_matter(jobs, baseline, batch_size):
     assert complete(f"size-{batch_size}", order, batch_size=batch_size) == baseline
 
 
+def test_nothing_matters_to_int8_either(jobs):
+    complete, order, _ = jobs
+    baseline = complete("int8", order, dtype="int8", batch_size=32)
+    shuffled = random.Random(1).sample(order, len(order))
+    for n, options in enumerate([{"batch_size": 1}, {"batch_size": 7, "threads": 1}, {}]):
+        assert complete(f"int8-{n}", shuffled, dtype="int8", **options) == baseline
+
+
 def test_order_and_threads_do_not_matter(jobs, baseline):
     complete, order, _ = jobs
     shuffled = random.Random(1).sample(order, len(order))
@@ -139,11 +147,14 @@ def model_of(hparams, params, tokenizer):
     )
 
 
-@pytest.fixture(scope="module", params=["demo", "no fused attention", "one block", "one head"])
+MODELS = ["demo", "demo in int8", "no fused attention", "one block", "one head"]
+
+
+@pytest.fixture(scope="module", params=MODELS)
 def engine(request, demo, random_params):
     """Models whose sizes lead to other operators, and other shapes of them."""
-    if request.param == "demo":
-        return Engine(demo, threads=2)
+    if request.param.startswith("demo"):
+        return Engine(demo.in_int8() if "int8" in request.param else demo, threads=2)
     n_head, n_embd, n_layer = {
         "no fused attention": (3, 36, 2),
         "one block": (2, 32, 1),
@@ -193,7 +204,7 @@ def test_a_shared_beginning_of_every_length(engine):
     """The rest of a prompt is computed from a stored beginning, or all of it at once."""
     rng = np.random.default_rng(1)
     header = rng.integers(0, 2304, 130).tolist()
-    prompts = [header[: n - 1] + [n] for n in lengths_around(engine) if n < 131]
+    prompts = [[*header[: n - 1], n] for n in lengths_around(engine) if n < 131]
     together, occupancy = complete(engine, prompts, size=7, limits=[1] * len(prompts))
     assert occupancy.shared_tokens > sum(map(len, prompts)) / 3
     assert_same(together, [complete(engine, [ids], limits=[1])[0][0] for ids in prompts])
@@ -212,10 +223,12 @@ def test_little_memory_and_much(engine):
 
 
 @pytest.mark.nightly
-def test_invariance_at_the_shapes_of_gpt2_124m(gpt2_tokenizer, random_params):
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_invariance_at_the_shapes_of_gpt2_124m(gpt2_tokenizer, random_params, dtype):
     """Random weights, real sizes: other kernels of the matrix products come into play there."""
     sizes = HParams(n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_layer=12)
     model = model_of(sizes, random_params(sizes), gpt2_tokenizer)
+    model = model.in_int8() if dtype == "int8" else model
     rng = np.random.default_rng(0)
     header = rng.integers(0, 50257, 150).tolist()
     lengths = [1, 2, 3, 17, 33, 64, 65, 66, 129, 130, 131, 257, 258, 300, 513, 514, 640, 1000]

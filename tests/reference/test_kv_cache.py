@@ -43,9 +43,7 @@ def test_any_way_of_taking_tokens_in_gives_the_logits_of_the_whole(random_params
         for row in range(batch):
             inputs[row, : new[row]] = ids[row, past[row] : past[row] + new[row]]
         read = np.maximum(new - 1, 0)[:, None]
-        logits, cache = cached_logits(
-            inputs, past, read, cache, **params, n_head=hparams["n_head"]
-        )
+        logits, cache = cached_logits(inputs, past, read, cache, **params, n_head=hparams["n_head"])
         for row in np.nonzero(new)[0]:
             at = past[row] + new[row] - 1
             assert np.abs(logits[row] - expected[row, at]).max() <= TOLERANCE * expected.std()
@@ -60,9 +58,7 @@ def test_what_padding_leaves_is_overwritten(tiny):
     _, cache = cached_logits(
         padded, np.array([0]), np.zeros((1, 0), np.int64), cache, **params, n_head=3
     )
-    logits, _ = cached_logits(
-        ids[:, 3:], np.array([3]), np.array([[4]]), cache, **params, n_head=3
-    )
+    logits, _ = cached_logits(ids[:, 3:], np.array([3]), np.array([[4]]), cache, **params, n_head=3)
     expected = gpt2(ids, **params, n_head=3)
     assert np.abs(logits[0] - expected[0, -1]).max() <= TOLERANCE * expected.std()
 
@@ -97,9 +93,7 @@ def test_positions_are_read_row_after_row_or_not_at_all(tiny):
 def test_the_cache_that_is_given_stays_as_it_is(tiny):
     hparams, params = tiny
     cache = empty_cache(hparams, 1, 4)
-    cached_logits(
-        np.array([[1, 2]]), np.array([0]), np.array([[1]]), cache, **params, n_head=3
-    )
+    cached_logits(np.array([[1, 2]]), np.array([0]), np.array([[1]]), cache, **params, n_head=3)
     assert not any(layer["k"].any() or layer["v"].any() for layer in cache)
 
 

@@ -590,7 +590,7 @@ def test_a_stdout_that_takes_nothing(tmp_path, where):
 
 
 def test_sigterm_leaves_no_part_behind(tmp_path):
-    source = jsonl(tmp_path, *[{"prompt": "one " * 200}] * 300)
+    source = jsonl(tmp_path, *({"prompt": f"{n} " * 200} for n in range(3000)))
     arguments = ["batch", tmp_path / source, tmp_path / "out.jsonl", "--ignore-eos"]
     process = subprocess.Popen(
         [sys.executable, "-m", "runner.cli", *map(str, arguments)], stderr=subprocess.DEVNULL

@@ -280,7 +280,7 @@ def test_provenance_in_footer_and_manifest(tmp_path, prompts, demo):
     assert footer["engine"]["most_slots"] == len(set(PROMPTS))
     stages = {"load", "read", "tokenize", "prefill", "decode", "check", "write", "total"}
     assert footer["elapsed_s"].keys() == stages
-    assert 0 < sum(footer["elapsed_s"][stage] for stage in stages - {"total"})
+    assert sum(footer["elapsed_s"][stage] for stage in stages - {"total"}) > 0
 
 
 def test_the_second_job_does_not_inherit_the_first_ones_footer(tmp_path, prompts):

@@ -1,0 +1,84 @@
+"""The same model with integer matrix products.
+
+A matrix is kept in 8 bits with a scale for each output channel; a row of activations is rounded
+to 8 bits with a scale of its own when it meets one. What a row becomes follows from that row
+alone. `quantize` puts such matrices into the parameter tree, and the functions of `gpt2.py` and
+`kv_cache.py` are called with it as they are: `x @ w` then means `int8_matmul`.
+"""
+
+import numpy as np
+
+from .dispatch import composite
+from .gpt2 import Array, Params
+
+LIMIT = 127  # -127 to 127: as far down as up
+SMALLEST = 1e-30  # a scale's: a row or a channel of zeros has one too
+# Products of two 8-bit numbers that a float32 adds up without rounding.
+EXACT_PRODUCTS = 2**24 // LIMIT**2
+
+
+class Int8Matrix(dict[str, Array]):
+    """A matrix in 8 bits: `q` int8 [n_in, n_out] and `scale` float32 [n_out].
+
+    Column n stands for `q[:, n] * scale[n]`. It takes part in `x @ w` and has the transpose of a
+    matrix; a dict, so that it is a part of the parameter tree.
+    """
+
+    __array_ufunc__ = None  # leaves `x @ w` to the method below
+
+    def __rmatmul__(self, x: Array) -> Array:
+        return int8_matmul(x, self["q"], self["scale"])
+
+
+def quantize_matrix(w: Array) -> Int8Matrix:
+    """Round a float32 matrix [n_in, n_out] to 8 bits, each column by its largest number."""
+    scale = np.maximum(np.max(np.abs(w), axis=0), SMALLEST) / np.float32(LIMIT)
+    return Int8Matrix(q=np.rint(w / scale).astype(np.int8, order="C"), scale=scale)
+
+
+def quantize(params: Params) -> Params:
+    """The parameter tree with every matrix of a product in 8 bits.
+
+    Embeddings that are looked up, biases and LayerNorms stay as they are. The output projection
+    becomes a leaf of its own, `lm_head`, whose channels are the vocabulary.
+    """
+
+    def dense(w: Array, b: Array) -> Params:
+        return {"w": quantize_matrix(w), "b": b}
+
+    def block(ln_1: Params, attn: Params, ln_2: Params, mlp: Params) -> Params:
+        return {
+            "ln_1": ln_1,
+            "attn": {name: dense(**layer) for name, layer in attn.items()},
+            "ln_2": ln_2,
+            "mlp": {name: dense(**layer) for name, layer in mlp.items()},
+        }
+
+    head: Array = params.get("lm_head", params["wte"])
+    return {
+        "wte": params["wte"],
+        "wpe": params["wpe"],
+        "blocks": [block(**layer) for layer in params["blocks"]],
+        "ln_f": params["ln_f"],
+        "lm_head": Int8Head(quantize_matrix(np.transpose(head))),
+    }
+
+
+class Int8Head(Int8Matrix):
+    """An output projection, which the model takes transposed: it is kept as it is multiplied."""
+
+    @property
+    def T(self) -> Int8Matrix:  # noqa: N802
+        return Int8Matrix(self)
+
+
+@composite
+def int8_matmul(x: Array, q: Array, scale: Array) -> Array:
+    # float32 [..., n_in], int8 [n_in, n_out], float32 [n_out] -> float32 [..., n_out]
+    row_scale = np.maximum(np.max(np.abs(x), axis=-1, keepdims=True), SMALLEST) / LIMIT
+    rounded = np.rint(x / row_scale)  # whole numbers
+    products = [  # exact, and at the speed of float32
+        rounded[..., at] @ q[at].astype(x.dtype)
+        for at in (slice(n, n + EXACT_PRODUCTS) for n in range(0, q.shape[0], EXACT_PRODUCTS))
+    ]
+    return sum(products[1:], products[0]) * row_scale * scale
