@@ -30,10 +30,15 @@ from .checkpoint.weights import check_sums
 from .errors import DownloadError, ModelError
 from .part import Part, strong
 from .progress import ByteProgress, say
-from .published import FILES, PUBLISHED, Expected, Published
-
-BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
-BASE_URL_VARIABLE = "PICOBATCH_BASE_URL"
+from .published import (
+    BASE_URL,
+    BASE_URL_VARIABLE,
+    FILES,
+    PUBLISHED,
+    Expected,
+    Published,
+    without_user,
+)
 
 ATTEMPTS = 6  # in a row that brought nothing
 FIRST_WAIT_S = 1.0  # doubled after each
@@ -47,7 +52,6 @@ MOST_REDIRECTS = 10
 BUSY = (408, 429, 500, 502, 503, 504)
 CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)")
 LENGTH = re.compile(r"\d{1,18}")
-USER = re.compile(r"//[^/?#]*@")  # who asks, and with which password
 
 
 class TransferError(Exception):
@@ -342,11 +346,6 @@ class Transfer:
             f"Without a connection: run `runner models {name} --download --models-dir DIR` where "
             f"there is one and copy DIR/{name} to {models_dir}, or name a mirror with --base-url."
         )
-
-
-def without_user(url: str) -> str:
-    """An address as it may be shown and written down."""
-    return USER.sub("//", url)
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from .gpt2 import Array, Params, first_highest, gpt2, log_softmax
 from .kv_cache import LayerCache, cached_logits
@@ -122,6 +121,8 @@ def generate(
     ValueError
         Where the prompt is empty, or prompt and new tokens reach n_ctx.
     """
+    from tqdm import tqdm  # noqa: PLC0415 - a batch job does without
+
     n_ctx = params["wpe"].shape[0]
     if not ids:
         raise ValueError("the prompt has no tokens; expected at least one")

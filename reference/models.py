@@ -9,7 +9,6 @@ import platformdirs
 
 from .checkpoint import huggingface, openai
 from .checkpoint.weights import Checkpoint, read_weights
-from .download import download
 from .errors import ModelError
 from .gpt2 import HParams, Params
 from .int8 import quantize
@@ -205,6 +204,8 @@ def fetch_model(
     DownloadError
         Naming the address, what came back and what to do.
     """
+    from .download import download  # noqa: PLC0415 - most starts need no network
+
     directory = _place(name, models_dir)
     download(name, directory, base_url)
     return directory

@@ -1,9 +1,14 @@
-"""What OpenAI published: the sizes of its models, and their files as far as these are known."""
+"""What OpenAI published, and where: the sizes of its models, and what is known of their files."""
 
+import re
 from dataclasses import dataclass
 
 from .checkpoint import openai
 from .gpt2 import HParams
+
+BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
+BASE_URL_VARIABLE = "PICOBATCH_BASE_URL"
+USER = re.compile(r"//[^/?#]*@")  # who asks, and with which password
 
 # In the order of their download: the small ones first, and the index before the data it describes.
 FILES = (
@@ -94,3 +99,8 @@ PUBLISHED = {
     "774M": _published(1280, 20, 36, data=Expected(3_096_120_320)),
     "1558M": _published(1600, 25, 48, data=Expected(6_230_444_800)),
 }
+
+
+def without_user(url: str) -> str:
+    """An address as it may be shown and written down."""
+    return USER.sub("//", url)

@@ -339,7 +339,7 @@ class WhitespaceTokenizer:
 
 def _spell(token: str, letters: Mapping[str, int]) -> bytes:
     try:
-        return bytes(letters[letter] for letter in token)
+        return bytes(map(letters.__getitem__, token))
     except KeyError as e:
         raise TokenizerError(
             f"vocabulary: token {token!r} holds {e.args[0]!r}, which stands for no byte; expected "

@@ -28,10 +28,16 @@ class BatchSize:
 
     Found by doubling: each size is timed for some steps with all its slots taken, and the next
     one is kept if it makes more tokens per second. Answers do not depend on it.
+
+    Attributes
+    ----------
+    wanted, most : int
+        Sequences to run together now, and ever.
     """
 
     def __init__(self, fixed: int | None) -> None:
         self.wanted = fixed or FIRST_SIZE
+        self.most = fixed or MOST_SIZE
         self._settled = fixed is not None
         self._best = 0.0
         self._seconds: list[float] = []
@@ -48,7 +54,7 @@ class BatchSize:
         if tokens_per_s < GAIN * self._best:
             self.wanted //= 2
             self._settled = True
-        elif self.wanted >= MOST_SIZE:
+        elif self.wanted >= self.most:
             self._settled = True
         else:
             self._best = tokens_per_s

@@ -16,9 +16,10 @@ from exporter import export as export_package
 from exporter.targets import TARGETS
 from exporter.tracer import DEFAULT_OPSET
 from reference import PicobatchError, __version__, load_model
-from reference.download import BASE_URL_VARIABLE
 from reference.models import DEMO, MODELS_DIR_VARIABLE
+from reference.published import BASE_URL_VARIABLE
 
+from .bench import measure
 from .catalog import describe_model, fetch_named, list_models
 from .check import DisagreementError, check_directory, parity_record
 from .errors import SettingsError
@@ -101,6 +102,29 @@ threads_option = click.option(
 )
 
 
+dtype_option = click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default="float32",
+    show_default=True,
+    help="Number format of the matrix products. int8 is faster and rounds: the report says by how "
+    "much.",
+)
+batch_size_option = click.option(
+    "--batch-size",
+    type=NumberOr("auto", 1),
+    default="auto",
+    show_default=True,
+    help="Prompts that run together. Answers do not depend on it.",
+)
+memory_option = click.option(
+    "--memory",
+    type=MemorySize(),
+    help="Memory that the job may take, weights included, such as 8G.  [default: half of what is "
+    "free for keys and values]",
+)
+
+
 def place_options(command: F) -> F:
     """Where published models lie, and where they come from."""
     for option in (
@@ -126,14 +150,7 @@ def generation_options(command: F) -> F:
     command = place_options(command)
     for option in (
         threads_option,
-        click.option(
-            "--dtype",
-            type=click.Choice(DTYPES),
-            default="float32",
-            show_default=True,
-            help="Number format of the matrix products. int8 is faster and rounds: the report says "
-            "by how much.",
-        ),
+        dtype_option,
         click.option(
             "--truncate-prompt",
             type=click.Choice(["left"]),
@@ -200,19 +217,8 @@ def cli() -> None:
     metavar="TEXT",
     help="Put before the names of the columns that are added, such as completion.",
 )
-@click.option(
-    "--batch-size",
-    type=NumberOr("auto", 1),
-    default="auto",
-    show_default=True,
-    help="Prompts that run together. Answers do not depend on it.",
-)
-@click.option(
-    "--memory",
-    type=MemorySize(),
-    help="Memory that the job may take, weights included, such as 8G.  [default: half of what is "
-    "free for keys and values]",
-)
+@batch_size_option
+@memory_option
 @click.option(
     "--limit", type=click.IntRange(min=1), help="Rows to take from the start.  [default: all]"
 )
@@ -257,6 +263,36 @@ def generate(text: str, model: str | None, **options: Any) -> None:
     loaded = load_model(settings.model, models_dir=settings.models_dir, base_url=settings.base_url)
     complete(loaded, text, settings, lambda piece: click.echo(piece, nl=False))
     click.echo()
+
+
+@cli.command()
+@click.option(
+    "--model",
+    default=None,
+    metavar="NAME|DIR",
+    help=f"A model's name or directory.  [default: {DEMO}, the bundled toy]",
+)
+@click.option(
+    "--rows", type=click.IntRange(min=1), default=128, show_default=True, help="Prompts to run."
+)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Tokens to generate per prompt.",
+)
+@dtype_option
+@threads_option
+@batch_size_option
+@memory_option
+@place_options
+def bench(model: str | None, rows: int, max_new_tokens: int, **options: Any) -> None:
+    """Run a standard load on this machine, and print where the time went.
+
+    Prompts of random words, 8 to 230 tokens long, half of them up to 50.
+    """
+    click.echo(measure(_model_or_demo(model), rows, max_new_tokens, **options))
 
 
 @cli.command()

@@ -1,7 +1,11 @@
 """onnxruntime runs the traced graphs. The only room that knows onnxruntime."""
 
 import hashlib
+import json
+import os
+import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +85,8 @@ class Engine:
         integer products.
     threads : int
         Threads of one call.
+    profiled : bool
+        Time each operator, for `operator_seconds`.
 
     Attributes
     ----------
@@ -90,7 +96,7 @@ class Engine:
         What was done so far.
     """
 
-    def __init__(self, model: Model, threads: int) -> None:
+    def __init__(self, model: Model, threads: int, *, profiled: bool = False) -> None:
         self.hparams = model.hparams
         self.cache = SlotCache(model.hparams)
         self._apart = SlotCache(model.hparams)
@@ -98,12 +104,23 @@ class Engine:
         self._in_place = writes_in_place(model.hparams, TARGET)
         traced = traced_onnx(trace_step, model, choices=model.tokenizer.choices, target=TARGET)
         self._graph_sha256 = hashlib.sha256(traced.proto).hexdigest()
-        self._session = open_session(traced, threads)
+        self._session = open_session(traced, threads, profiled=profiled)
         self._step: _Step | None = None
 
     def describe(self) -> dict[str, Any]:
         """What it runs, with the hash of the graph."""
         return {"target": TARGET, "graph_sha256": self._graph_sha256}
+
+    def operator_seconds(self) -> dict[str, float]:
+        """Seconds by operator type so far; ends the profile."""
+        path = Path(self._session.end_profiling())
+        events = json.loads(path.read_bytes())
+        path.unlink()
+        seconds: defaultdict[str, float] = defaultdict(float)
+        for event in events:
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                seconds[event["args"]["op_name"]] += event["dur"] / 1e6
+        return dict(seconds)
 
     @property
     def ragged_prefill(self) -> bool:
@@ -244,7 +261,7 @@ def is_large(params: Params) -> bool:
 
 
 def open_session(
-    model: TracedModel | Path, threads: int, *, lean: bool = False
+    model: TracedModel | Path, threads: int, *, lean: bool = False, profiled: bool = False
 ) -> onnxruntime.InferenceSession:
     """A session on the CPU.
 
@@ -257,12 +274,17 @@ def open_session(
     lean : bool
         Open at once, and take no memory for weights that lie in files: matrix products then use
         them as they are, not copied into a form that is faster to compute with.
+    profiled : bool
+        Write down each operator's time, in a temporary file.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.enable_mem_pattern = False
+    if profiled:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(tempfile.gettempdir()) / f"picobatch-{os.getpid()}")
     if lean:
         options.enable_cpu_mem_arena = False
         options.add_session_config_entry("session.disable_prepacking", "1")

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO, Any, Self
 
-from tqdm import tqdm
-
 from .errors import OutputError
 
 PLAIN_INTERVAL_S = 10.0
@@ -44,11 +42,7 @@ class Progress:
         self._rows = self._tokens = 0
         self._start_s = self._said_s = self._noted_s = time.monotonic()
         self._metrics = _open_metrics(metrics)
-        self._bar = (
-            tqdm(total=n_rows, unit="row", desc="generating", leave=False)
-            if sys.stderr.isatty()
-            else None
-        )
+        self._bar = _bar(n_rows) if sys.stderr.isatty() else None
 
     def __enter__(self) -> Self:
         return self
@@ -120,3 +114,9 @@ def _open_metrics(path: str | None) -> IO[str] | None:
         raise OutputError(
             f"{path}: {e.strerror or e}; expected a file to write metrics to. Check the path."
         ) from None
+
+
+def _bar(n_rows: int) -> Any:
+    from tqdm import tqdm  # noqa: PLC0415 - only where somebody looks
+
+    return tqdm(total=n_rows, unit="row", desc="generating", leave=False)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reference import Model, __version__
-from reference.download import without_user
+from reference.published import without_user
 
 from .engine import Engine, runtime_version
 from .errors import InputError

@@ -67,7 +67,7 @@ def run(settings: RunSettings) -> RunReport:
                 settings.model, models_dir=settings.models_dir, base_url=settings.base_url
             )
             computed = model.in_int8() if settings.dtype == "int8" else model
-            engine = Engine(computed, settings.threads)
+            engine = Engine(computed, settings.threads, profiled=settings.profiled)
             memory = cache_bytes(model.hparams, settings.memory)
         report = RunReport(settings.output)
         float32 = None if computed is model else model
@@ -89,10 +89,12 @@ def run(settings: RunSettings) -> RunReport:
             for chunk, results in job.complete(source, progress):
                 with clock.measure("write"):
                     writer.write(chunk, results)
-            report.engine = job.figures() | {"peak_bytes": peak_bytes()}
             report.elapsed_s = clock.seconds(
                 prefill=engine.prefilled.seconds, decode=engine.decoded.seconds
             )
+            report.engine = job.figures() | {"peak_bytes": peak_bytes()}
+            if settings.profiled:
+                report.engine["operators_s"] = engine.operator_seconds()
             report.provenance = provenance(settings, report, model, engine, source.name, started)
             writer.finish(report.provenance)
     return report

@@ -22,6 +22,7 @@ TOGETHER_PADDING = 8
 ENOUGH_TOKENS = 64
 ENOUGH_SLOTS = 1 / 8
 
+WORTH_MOVING = 5 / 4  # times as many slots, where long sequences have ended
 STORE_SHARE = 1 / 8  # of the memory for keys and values, for shared beginnings
 
 
@@ -204,14 +205,14 @@ class Scheduler:
         running = (s.n_tokens for s in self._slots if s is not None)
         needed = max(n_tokens, *running, 1)
         n_cap = needed + -needed % CAPACITY_STEP
-        n_slots = min(self.size.wanted, self._most_bytes // (n_cap * self._token_bytes))
+        n_slots = min(self.size.most, self._most_bytes // (n_cap * self._token_bytes))
         if n_slots <= self._live:
             return not self._live  # at least one always fits
-        short = cache.n_cap < n_cap
-        scarce = cache.n_slots < n_slots
-        if short or (scarce and (self._live >= cache.n_slots or cache.n_cap >= 2 * n_cap)):
+        if cache.n_cap < n_cap or (
+            cache.n_slots <= self._live and n_slots >= WORTH_MOVING * cache.n_slots
+        ):
             self._resize(n_slots, n_cap)
-        return self._live < self._engine.cache.n_slots
+        return self._live < cache.n_slots
 
     def _resize(self, n_slots: int, n_cap: int) -> None:
         self._prefill()

@@ -57,6 +57,8 @@ class RunSettings:
         Rows whose logits are compared with the reference; None means all.
     seed : int
         Chooses the rows that are checked.
+    profiled : bool
+        Time each operator of the model: `operators_s` of the report's `engine`.
     metrics : str or None
         A file for figures of the run, as JSON lines.
     overwrite : bool
@@ -80,6 +82,7 @@ class RunSettings:
     truncate_prompt: str | None = None
     check_rows: int | None = 8
     seed: int = 0
+    profiled: bool = False
     metrics: str | None = None
     overwrite: bool = False
     models_dir: str | None = None

@@ -138,7 +138,7 @@ def test_weights_that_are_not_the_references_are_caught(tmp_path, prompts, demo,
     params = tree_map(rounded, demo.params)
     worse = replace(demo, checkpoint=Checkpoint.in_memory(demo.hparams, params))
     original = Engine.__init__
-    monkeypatch.setattr(Engine, "__init__", lambda s, _, threads: original(s, worse, threads))
+    monkeypatch.setattr(Engine, "__init__", lambda s, _, threads, **o: original(s, worse, threads))
     report = run(RunSettings(prompts, str(tmp_path / "o.jsonl")))
     assert report.exit_code == ExitCode.DISAGREES
 
@@ -192,7 +192,7 @@ def test_another_way_of_rounding_is_caught(tmp_path, prompts, demo, monkeypatch,
             scale = np.abs(w).max(axis=0) / np.float32(63)
         return int8.Int8Matrix(q=np.rint(w / scale).astype(np.int8, order="C"), scale=scale)
 
-    def init(self, model, threads):
+    def init(self, model, threads, **_):
         with monkeypatch.context() as patch:
             patch.setattr(int8, "quantize_matrix", coarse)
             worse = demo.in_int8()
