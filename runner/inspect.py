@@ -67,8 +67,10 @@ def _job_lines(found: dict[str, Any]) -> list[str]:
         f"rows         {counts['rows']:,}, {counts['bad_rows']:,} of them bad",
         f"tokens       {counts['prompt_tokens']:,} in, {counts['completion_tokens']:,} out",
         f"time         {found['started']}, {found['elapsed_s']['total']:,} s",
+        f"engine       {_engine(found['engine'], found['settings'])}",
         f"check        {_verdict(check)}",
         *(f"             {row}" for row in check["offending"]),
+        *([f"int8         {_loss(check['int8'])}"] if check["int8"] else []),
         "settings     " + _pairs(found["settings"]),
         "versions     " + _pairs(found["versions"]),
     ]
@@ -97,6 +99,22 @@ def _model_lines(model: dict[str, Any]) -> list[str]:
         f"weights      sha256 {model['weights_sha256']}",
         f"tokenizer    sha256 {model['tokenizer_sha256']}",
     ]
+
+
+def _engine(engine: dict[str, Any], settings: dict[str, Any]) -> str:
+    return (
+        f"{settings['dtype']}, {settings['threads']} threads, up to {engine['most_slots']} rows "
+        f"together; prefill {engine['prefill_tokens_per_s']:,.0f} tokens/s, decode "
+        f"{engine['decode_tokens_per_s']:,.0f} tokens/s; "
+        f"{engine['peak_bytes'] / 2**20:,.0f} MiB at most"
+    )
+
+
+def _loss(int8: dict[str, Any]) -> str:
+    return (
+        f"{int8['rms_in_std']:.1%} of the logits' spread from float32 (rms), same choice at "
+        f"{int8['top1_agreement']:.1%}, KL {int8['kl_divergence']:.2g}"
+    )
 
 
 def _verdict(check: dict[str, Any]) -> str:

@@ -78,7 +78,8 @@ class Progress:
         text = (
             f"{self._tokens / (now_s - self._start_s):,.0f} tokens/s (prefill "
             f"{found['prefill_tokens_per_s']:,.0f}, decode {found['decode_tokens_per_s']:,.0f}), "
-            f"{found['running']} running, {found['memory_bytes'] / 2**20:,.0f} MiB"
+            f"{found['running']} rows running, {found['occupancy']:.0%} occupied, "
+            f"{found['memory_bytes'] / 2**20:,.0f} MiB"
         )
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)

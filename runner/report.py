@@ -83,7 +83,7 @@ class RunReport:
                 f"engine: up to {self.engine['most_slots']} rows together, "
                 f"{self.engine['occupancy']:.0%} of them running; prefill "
                 f"{self.engine['prefill_tokens_per_s']:,.0f} tokens/s, decode "
-                f"{self.engine['decode_tokens_per_s']:,.0f}; "
+                f"{self.engine['decode_tokens_per_s']:,.0f} tokens/s; "
                 f"{self.engine['peak_bytes'] / 2**20:,.0f} MiB at most"
             )
         if self.bad_rows:

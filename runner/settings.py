@@ -116,6 +116,9 @@ class RunSettings:
             "prompt_column is 'max_new_tokens', which holds limits.": (
                 self.prompt_column != "max_new_tokens"
             ),
+            f"metrics is {self.metrics!r}, the input or the output; expected a file of its own.": (
+                self.metrics not in (self.input, self.output)
+            ),
             "model is empty; expected a name or a directory.": bool(self.model),
             "stop holds an empty text; expected at least one character.": "" not in self.stop,
             "stop or column_prefix is not Unicode text.": all(

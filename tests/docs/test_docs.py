@@ -28,7 +28,8 @@ MEASURED = {
     r"\d{4}-\d\d-\d\dT[\d:+]+": "<time>",
     r"\d+(?:\.\d+)+(?:e[+-]?\d+)?|\b\d+e-\d+\b": "<measured>",
     r"[\d,]+ tokens/s": "<measured> tokens/s",
-    r"threads \d+": "threads <measured>",
+    r"[\d,]+ MiB": "<measured> MiB",
+    r"threads \d+|\d+ threads": "<measured> threads",
     r"machine .*": "machine <measured>",
 }
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from exporter import open_package
 from reference import load_model
 from reference.models import DEMO_DIR
-from runner.cli import cli
+from runner.cli import MemorySize, cli
 
 
 def runner(*args, stdin=None, env=None):
@@ -52,6 +52,8 @@ def test_version():
         ["batch", "a.jsonl", "b.jsonl", "--batch-size", "0"],
         ["batch", "a.jsonl", "b.jsonl", "--check-rows", "some"],
         ["batch", "a.jsonl", "b.jsonl", "--dtype", "int3"],
+        ["batch", "a.jsonl", "b.jsonl", "--memory", "much"],
+        ["batch", "a.jsonl", "b.jsonl", "--metrics", "b.jsonl"],
         ["batch", "a.jsonl", "b.jsonl", "--stop", ""],
         ["export", "demo"],
         ["dance"],
@@ -264,3 +266,49 @@ def test_the_installed_command_and_a_plain_log(tmp_path):
     assert process.returncode == 0
     assert len(process.stdout.splitlines()) == 1
     assert b"\r" not in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "n_bytes"),
+    [("1000", 1000), ("512M", 512 << 20), ("1.5G", 3 << 29), ("8GiB", 8 << 30), ("2 kb", 2048)],
+)
+def test_sizes_of_memory(text, n_bytes):
+    assert MemorySize().convert(text, None, None) == n_bytes
+
+
+def test_too_little_memory_is_said_before_anything_is_written(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"prompt": "one"}\n')
+    result = runner("batch", tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--memory", "10M")
+    assert result.exit_code == 2
+    assert "memory is 0.01 GiB" in result.stderr
+    assert "Give it at least" in result.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_metrics_of_a_job(tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"prompt": "The capital of France is"}\n' * 3)
+    metrics = tmp_path / "metrics.jsonl"
+    result = runner("batch", tmp_path / "in.jsonl", tmp_path / "out.jsonl", "--metrics", metrics)
+    assert result.exit_code == 0
+    last = json.loads(metrics.read_text().splitlines()[-1])
+    assert (last["rows"], last["n_rows"], last["running"]) == (3, 3, 0)
+    assert last["decode_tokens_per_s"] > 0
+    assert last["memory_bytes"] > 1 << 20
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_bench_tells_where_the_time_goes(dtype):
+    result = runner("bench", "--rows", 5, "--max-new-tokens", 3, "--dtype", dtype)
+    assert result.exit_code == 0
+    assert "5 rows" in result.stdout
+    assert " 15 new ones" in result.stdout
+    names = [line.split("  ")[0] for line in result.stdout.splitlines()]
+    for stage in ("load", "tokenize", "prefill", "decode", "write", "other"):
+        assert stage in names
+    assert "  attention" in result.stdout
+    assert "check: ok: 5 rows" in result.stdout
+
+
+def test_generate_in_int8_says_the_same_here():
+    exact = runner("generate", "The capital of France is")
+    assert runner("generate", "The capital of France is", "--dtype", "int8").stdout == exact.stdout

@@ -1,7 +1,11 @@
 import io
+import json
 import sys
 
+import pytest
+
 import runner.progress as module
+from runner.errors import OutputError
 from runner.progress import Progress
 
 
@@ -10,6 +14,7 @@ def figures():
         "prefill_tokens_per_s": 4000.0,
         "decode_tokens_per_s": 1234.5,
         "running": 3,
+        "occupancy": 0.954,
         "memory_bytes": 5 << 20,
     }
 
@@ -26,9 +31,11 @@ def test_plain_lines_every_few_seconds_where_there_is_no_terminal(monkeypatch, c
         for _ in range(4):
             progress.advance(1, 30)
     assert capsys.readouterr().err.splitlines() == [
-        "generating: 2 of 10 rows, 5 tokens/s (prefill 4,000, decode 1,234), 3 running, 5 MiB, "
+        "generating: 2 of 10 rows, 5 tokens/s (prefill 4,000, decode 1,234), 3 rows running, "
+        "95% occupied, 5 MiB, "
         "48 s left",
-        "generating: 4 of 10 rows, 5 tokens/s (prefill 4,000, decode 1,234), 3 running, 5 MiB, "
+        "generating: 4 of 10 rows, 5 tokens/s (prefill 4,000, decode 1,234), 3 rows running, "
+        "95% occupied, 5 MiB, "
         "36 s left",
     ]
 
@@ -43,3 +50,28 @@ def test_a_bar_on_a_terminal(monkeypatch):
         progress.advance(3, 30)
     assert "generating" in terminal.getvalue()
     assert "tokens/s" in terminal.getvalue()
+
+
+def test_metrics_are_lines_of_json_every_few_seconds_and_at_the_end(tmp_path, monkeypatch, capsys):
+    now_s = iter(range(100, 200, 3))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(now_s))
+    path = tmp_path / "metrics.jsonl"
+    with Progress(10, figures, str(path)) as progress:
+        for _ in range(4):
+            progress.advance(2, 30)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [(line["elapsed_s"], line["rows"]) for line in lines] == [(6, 4), (12, 8), (15, 8)]
+    assert lines[0] == {
+        "elapsed_s": 6,
+        "rows": 4,
+        "n_rows": 10,
+        "left_s": 9,
+        "completion_tokens": 60,
+        **figures(),
+    }
+    capsys.readouterr()
+
+
+def test_metrics_that_cannot_be_written(tmp_path):
+    with pytest.raises(OutputError, match=r"missing/m.jsonl: No such file .* Check the path"):
+        Progress(10, figures, str(tmp_path / "missing" / "m.jsonl"))
