@@ -1,12 +1,14 @@
 """Where a job's time goes, and how much memory it takes."""
 
-import resource
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
+
+if sys.platform != "win32":
+    import resource
 
 STAGES = ("load", "read", "tokenize", "check", "write")
 
@@ -38,5 +40,7 @@ def used_bytes() -> int:
 
 def peak_bytes() -> int:
     """Memory that this process took at most."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -89,8 +89,9 @@ class Scheduler:
         self._slots: list[RunningSequence | None] = []
         self._taken: list[tuple[int, Waiting]] = []  # in a slot, but not taken in yet
         self._live = 0
-        self._tokens = np.zeros(engine.cache.n_slots, np.int64)  # to be fed next
-        self._past = np.zeros(engine.cache.n_slots, np.int64)
+        self._tokens = np.zeros(0, np.int64)  # to be fed next
+        self._past = np.zeros(0, np.int64)
+        engine.resize(0, 0, self._past)  # what another scheduler needed is not ours
         self.occupancy = Occupancy()
 
     @property
@@ -202,6 +203,8 @@ class Scheduler:
         if self._live >= self.size.wanted:
             return False
         cache = self._engine.cache
+        if n_tokens <= cache.n_cap and self._live < cache.n_slots:
+            return True
         running = (s.n_tokens for s in self._slots if s is not None)
         needed = max(n_tokens, *running, 1)
         n_cap = needed + -needed % CAPACITY_STEP
