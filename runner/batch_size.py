@@ -1,6 +1,5 @@
 """How many sequences run together: as many as make a step faster per token, and fit in memory."""
 
-import os
 from pathlib import Path
 from statistics import median
 
@@ -101,7 +100,7 @@ def available_bytes() -> int:
         except OSError:
             continue
         if limit.isdigit():
-            found = min(found, max(0, int(limit) - psutil.Process(os.getpid()).memory_info().rss))
+            found = min(found, max(0, int(limit) - psutil.Process().memory_info().rss))
     return found
 
 

@@ -40,6 +40,11 @@ def reshape(recorder: Recorder, a: Any, shape: Any) -> Any:
     target = [_reshape_code(a.shape, i, n) for i, n in enumerate(wanted)]
     if target.count(-1) <= 1:
         return recorder.node("Reshape", recorder.operand(a), recorder.ints(*target))
+    if recorder.opset < 15:
+        raise TraceError(
+            f"reshape of {list(a.shape)} to {wanted}: more than one length is unknown, which needs "
+            f"opset 15; the trace is at {recorder.opset}. Pass opset=15 or later."
+        )
     parts = [
         recorder.length(n) if isinstance(n, Dim) else recorder.ints(operator.index(n))
         for n in wanted

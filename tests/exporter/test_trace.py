@@ -99,6 +99,8 @@ def test_a_reshape_takes_symbolic_lengths_from_the_inputs():
         )
 
     inputs = Input(["batch", "n_seq"], np.float32), Input(["batch", "n", 4], np.float32)
+    with pytest.raises(TraceError, match="needs opset 15; the trace is at 14"):
+        trace(apart, *inputs, opset=14)
     session = onnxruntime.InferenceSession(to_onnx(trace(apart, *inputs)).SerializeToString())
     for batch, n_seq, n in ((2, 3, 5), (1, 1, 1), (3, 2, 0)):
         x, y = np.ones((batch, n_seq), np.float32), np.ones((batch, n, 4), np.float32)
