@@ -3,9 +3,9 @@
     python -m benchmarks.random_checkpoint 124M MODEL --layout huggingface --vocabulary FOLDER
     python -m benchmarks.generation MODEL --peers PYTHON --loads short mixed long --rounds 3
 
-PYTHON is an interpreter with torch, transformers and ctranslate2. Each figure is the median of the
-rounds, with the lowest and highest; each measurement is a process of its own, and loading is not
-part of it. The last line is all of it as JSON.
+PYTHON is an interpreter with pyarrow, torch, transformers and ctranslate2. Each figure is the
+median of the rounds, with the lowest and highest; each measurement is a process of its own, and
+loading is not part of it. The last line is all of it as JSON.
 """
 
 import argparse

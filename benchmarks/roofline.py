@@ -25,6 +25,7 @@ from exporter import Input, to_onnx, trace
 from reference import HParams, Model, load_model
 from reference.gpt2 import linear, unembed
 from runner import RunSettings, run
+from runner.int8 import in_int8
 
 ROWS = (1, 8, 16, 32, 64, 128, 256)
 REPEATS = 7
@@ -137,7 +138,7 @@ def main() -> None:
     print(f"memory: {per_s / 1e9:.1f} GB/s read by {args.threads} threads\n")
     results: dict[str, Any] = {"read_bytes_per_s": per_s, "threads": args.threads}
     for dtype in args.dtypes:
-        computed = model.in_int8() if dtype == "int8" else model
+        computed = in_int8(model) if dtype == "int8" else model
         blocks = product_seconds(computed, args.threads, with_head=False)
         steps = product_seconds(computed, args.threads, with_head=True)
         print(

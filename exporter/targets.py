@@ -16,7 +16,7 @@ from reference.gpt2 import linear as linear_reference
 from reference.gpt2 import log_softmax as log_softmax_reference
 from reference.gpt2 import softmax as softmax_reference
 from reference.gpt2 import unembed as unembed_reference
-from reference.int8 import LIMIT, SMALLEST
+from reference.int8 import LIMIT, SMALLEST, ZERO
 from reference.int8 import int8_matmul as int8_matmul_reference
 from reference.kv_cache import cached_attention as cached_attention_reference
 
@@ -144,7 +144,7 @@ def integer_matmul(recorder: Recorder, x: Any, q: Any, scale: Any) -> str | None
     largest = recorder.node("Max", largest, recorder.constant(np.float32(SMALLEST)))
     row_scale = recorder.node("Div", largest, recorder.constant(np.float32(LIMIT)))
     # Unsigned, around 128: what processors multiply fastest.
-    zero = recorder.constant(np.uint8(128))
+    zero = recorder.constant(np.uint8(ZERO))
     zeros = recorder.node("Expand", zero, n_rows)
     rounded = recorder.node("QuantizeLinear", name, row_scale, zeros, axis=0)
     product = recorder.node(
@@ -154,6 +154,7 @@ def integer_matmul(recorder: Recorder, x: Any, q: Any, scale: Any) -> str | None
         recorder.constant(np.float32(1)),
         recorder.operand(scale),
         zero,
+        *([zero] if q.dtype == np.uint8 else []),
         domain=MICROSOFT_DOMAIN,
     )
     column = recorder.node("Unsqueeze", row_scale, recorder.ints(1))

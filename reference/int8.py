@@ -12,16 +12,18 @@ from .dispatch import composite
 from .gpt2 import Array, Params
 
 LIMIT = 127  # -127 to 127: as far down as up
+ZERO = 128  # what stands for 0 in unsigned 8 bits
 SMALLEST = 1e-30  # a scale's: a row or a channel of zeros has one too
 # Products of two 8-bit numbers that a float32 adds up without rounding.
 EXACT_PRODUCTS = 2**24 // LIMIT**2
 
 
 class Int8Matrix(dict[str, Array]):
-    """A matrix in 8 bits: `q` int8 [n_in, n_out] and `scale` float32 [n_out].
+    """A matrix in 8 bits: `q` int8 or uint8 [n_in, n_out] and `scale` float32 [n_out].
 
-    Column n stands for `q[:, n] * scale[n]`. It takes part in `x @ w` and has the transpose of a
-    matrix; a dict, so that it is a part of the parameter tree.
+    Column n stands for `q[:, n] * scale[n]`. Where `q` is unsigned it stands for `(q - ZERO)`, the
+    same numbers, for processors whose products of signed ones are not exact. It takes part in
+    `x @ w` and has the transpose of a matrix; a dict, so that it is a part of the parameter tree.
     """
 
     __array_ufunc__ = None  # leaves `x @ w` to the method below
@@ -30,13 +32,16 @@ class Int8Matrix(dict[str, Array]):
         return int8_matmul(x, self["q"], self["scale"])
 
 
-def quantize_matrix(w: Array) -> Int8Matrix:
+def quantize_matrix(w: Array, *, unsigned: bool = False) -> Int8Matrix:
     """Round a float32 matrix [n_in, n_out] to 8 bits, each column by its largest number."""
     scale = np.maximum(np.max(np.abs(w), axis=0), SMALLEST) / np.float32(LIMIT)
-    return Int8Matrix(q=np.rint(w / scale).astype(np.int8, order="C"), scale=scale)
+    q = np.rint(w / scale)
+    if unsigned:
+        return Int8Matrix(q=(q + ZERO).astype(np.uint8, order="C"), scale=scale)
+    return Int8Matrix(q=q.astype(np.int8, order="C"), scale=scale)
 
 
-def quantize(params: Params) -> Params:
+def quantize(params: Params, *, unsigned: bool = False) -> Params:
     """The parameter tree with every matrix of a product in 8 bits.
 
     Embeddings that are looked up, biases and LayerNorms stay as they are. The output projection
@@ -44,7 +49,7 @@ def quantize(params: Params) -> Params:
     """
 
     def dense(w: Array, b: Array) -> Params:
-        return {"w": quantize_matrix(w), "b": b}
+        return {"w": quantize_matrix(w, unsigned=unsigned), "b": b}
 
     def block(ln_1: Params, attn: Params, ln_2: Params, mlp: Params) -> Params:
         return {
@@ -60,7 +65,7 @@ def quantize(params: Params) -> Params:
         "wpe": params["wpe"],
         "blocks": [block(**layer) for layer in params["blocks"]],
         "ln_f": params["ln_f"],
-        "lm_head": Int8Head(quantize_matrix(np.transpose(head))),
+        "lm_head": Int8Head(quantize_matrix(np.transpose(head), unsigned=unsigned)),
     }
 
 
@@ -74,11 +79,12 @@ class Int8Head(Int8Matrix):
 
 @composite
 def int8_matmul(x: Array, q: Array, scale: Array) -> Array:
-    # float32 [..., n_in], int8 [n_in, n_out], float32 [n_out] -> float32 [..., n_out]
+    # float32 [..., n_in], int8 or uint8 [n_in, n_out], float32 [n_out] -> float32 [..., n_out]
+    zero = ZERO if q.dtype == np.uint8 else 0
     row_scale = np.maximum(np.max(np.abs(x), axis=-1, keepdims=True), SMALLEST) / LIMIT
     rounded = np.rint(x / row_scale)  # whole numbers
     products = [  # exact, and at the speed of float32
-        rounded[..., at] @ q[at].astype(x.dtype)
+        rounded[..., at] @ (q[at].astype(x.dtype) - zero)
         for at in (slice(n, n + EXACT_PRODUCTS) for n in range(0, q.shape[0], EXACT_PRODUCTS))
     ]
     return sum(products[1:], products[0]) * row_scale * scale

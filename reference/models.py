@@ -59,9 +59,9 @@ class Model:
         """Hash of sizes, names, shapes and values, whatever file they came from."""
         return self.checkpoint.sha256
 
-    def in_int8(self) -> "Model":
+    def in_int8(self, *, unsigned: bool = False) -> "Model":
         """The same model with its matrices in 8 bits, as `int8.quantize` rounds them."""
-        params = quantize(self.params)
+        params = quantize(self.params, unsigned=unsigned)
         return replace(self, checkpoint=Checkpoint.in_memory(self.hparams, params))
 
     def check_files(self) -> None:

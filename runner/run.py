@@ -10,6 +10,7 @@ from .batch_size import BatchSize, cache_bytes
 from .checker import Checker
 from .clock import Clock, peak_bytes, used_bytes
 from .engine import Engine
+from .int8 import in_int8
 from .intake import Intake
 from .progress import Figures, Progress
 from .provenance import provenance
@@ -66,7 +67,7 @@ def run(settings: RunSettings) -> RunReport:
             model = load_model(
                 settings.model, models_dir=settings.models_dir, base_url=settings.base_url
             )
-            computed = model.in_int8() if settings.dtype == "int8" else model
+            computed = in_int8(model) if settings.dtype == "int8" else model
             engine = Engine(computed, settings.threads, profiled=settings.profiled)
             memory = cache_bytes(model.hparams, settings.memory)
         report = RunReport(settings.output)

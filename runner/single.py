@@ -9,6 +9,7 @@ from .batch_size import BatchSize, cache_bytes
 from .engine import Engine
 from .errors import InputError
 from .generate import RunningSequence
+from .int8 import in_int8
 from .prompts import to_prompt
 from .records import Completion, Reject, Request, Result
 from .scheduler import Scheduler
@@ -57,7 +58,7 @@ def complete(
             write(decoder.decode(text[shown:end], final=finished))
             shown = max(end, shown)
 
-    engine = Engine(model.in_int8() if settings.dtype == "int8" else model, settings.threads)
+    engine = Engine(in_int8(model) if settings.dtype == "int8" else model, settings.threads)
     memory = cache_bytes(model.hparams, settings.memory)
     scheduler = Scheduler(engine, BatchSize(1), memory)
     scheduler.add([sequence] if sequence.limit else [])

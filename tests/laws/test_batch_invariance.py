@@ -15,6 +15,7 @@ from runner import RunSettings, run
 from runner.batch_size import BatchSize
 from runner.engine import Engine
 from runner.generate import RunningSequence
+from runner.int8 import in_int8
 from runner.kv_cache import SlotCache
 from runner.records import Prompt
 from runner.scheduler import Scheduler
@@ -154,7 +155,7 @@ MODELS = ["demo", "demo in int8", "no fused attention", "one block", "one head"]
 def engine(request, demo, random_params):
     """Models whose sizes lead to other operators, and other shapes of them."""
     if request.param.startswith("demo"):
-        return Engine(demo.in_int8() if "int8" in request.param else demo, threads=2)
+        return Engine(in_int8(demo) if "int8" in request.param else demo, threads=2)
     n_head, n_embd, n_layer = {
         "no fused attention": (3, 36, 2),
         "one block": (2, 32, 1),
@@ -228,7 +229,7 @@ def test_invariance_at_the_shapes_of_gpt2_124m(gpt2_tokenizer, random_params, dt
     """Random weights, real sizes: other kernels of the matrix products come into play there."""
     sizes = HParams(n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_layer=12)
     model = model_of(sizes, random_params(sizes), gpt2_tokenizer)
-    model = model.in_int8() if dtype == "int8" else model
+    model = in_int8(model) if dtype == "int8" else model
     rng = np.random.default_rng(0)
     header = rng.integers(0, 50257, 150).tolist()
     lengths = [1, 2, 3, 17, 33, 64, 65, 66, 129, 130, 131, 257, 258, 300, 513, 514, 640, 1000]

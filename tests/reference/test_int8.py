@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from reference import gpt2
-from reference.int8 import EXACT_PRODUCTS, LIMIT, Int8Matrix, int8_matmul, quantize, quantize_matrix
+from reference.int8 import (
+    EXACT_PRODUCTS,
+    LIMIT,
+    ZERO,
+    Int8Matrix,
+    int8_matmul,
+    quantize,
+    quantize_matrix,
+)
 from reference.tree import leaves, tree_map
 
 numbers = st.floats(-100, 100, width=32)
@@ -46,6 +54,16 @@ def test_products_are_those_of_whole_numbers(n_in):
     x = rng.standard_normal((4, n_in), np.float32)
     x[0] = 3
     np.testing.assert_allclose(int8_matmul(x, q, scale), exact_product(x, q, scale), rtol=3e-7)
+
+
+@pytest.mark.parametrize("n_in", [7, EXACT_PRODUCTS + 1])
+def test_unsigned_ones_stand_for_the_same_numbers(n_in):
+    rng = np.random.default_rng(2)
+    w, x = rng.standard_normal((n_in, 5), np.float32), rng.standard_normal((4, n_in), np.float32)
+    signed, unsigned = quantize_matrix(w), quantize_matrix(w, unsigned=True)
+    assert unsigned["q"].dtype == np.uint8
+    assert (unsigned["q"].astype(int) - ZERO == signed["q"]).all()
+    np.testing.assert_array_equal(x @ unsigned, x @ signed)
 
 
 def test_a_row_is_rounded_by_itself():

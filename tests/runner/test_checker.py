@@ -14,6 +14,7 @@ from runner import ExitCode, RunSettings, run
 from runner.checker import TOLERANCE, Checker, compare
 from runner.cli import cli
 from runner.engine import Engine
+from runner.int8 import in_int8
 
 PROMPTS = ["The capital of France is", "The opposite of hot is", "Monday, Tuesday,", "3 + 4 ="]
 
@@ -185,17 +186,19 @@ def test_another_way_of_rounding_is_caught(tmp_path, prompts, demo, monkeypatch,
 
     original = Engine.__init__
 
-    def coarse(w):
+    def coarse(w, *, unsigned):
         if fault == "one scale for all columns":
             scale = np.full(w.shape[1], np.abs(w).max() / 127, np.float32)
         else:
             scale = np.abs(w).max(axis=0) / np.float32(63)
-        return int8.Int8Matrix(q=np.rint(w / scale).astype(np.int8, order="C"), scale=scale)
+        q = np.rint(w / scale)
+        q = (q + int8.ZERO).astype(np.uint8) if unsigned else q.astype(np.int8)
+        return int8.Int8Matrix(q=np.ascontiguousarray(q), scale=scale)
 
     def init(self, model, threads, **_):
         with monkeypatch.context() as patch:
             patch.setattr(int8, "quantize_matrix", coarse)
-            worse = demo.in_int8()
+            worse = in_int8(demo)
         original(self, worse, threads)
 
     monkeypatch.setattr(Engine, "__init__", init)

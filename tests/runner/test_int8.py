@@ -1,0 +1,30 @@
+"""Integer products as this processor carries them out."""
+
+import numpy as np
+import pytest
+
+from exporter import Input, TracedModel, to_onnx, trace
+from reference.int8 import LIMIT, int8_matmul, quantize_matrix
+from runner.engine import open_session
+from runner.int8 import exact_signed
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (31, 5), (64, 16), (768, 70), (3072, 33)])
+def test_products_of_the_largest_numbers_are_exact(n_in, n_out):
+    """In the kind of 8 bits that is chosen here, for any number of rows."""
+    rng = np.random.default_rng(0)
+    ends = np.array([-LIMIT, LIMIT], np.float32)
+    w, x = rng.choice(ends, (n_in, n_out)), rng.choice(ends, (40, n_in))
+    w[:, 0] = x[0] = LIMIT
+    matrix = quantize_matrix(w, unsigned=not exact_signed())
+    graph = trace(
+        int8_matmul,
+        Input(["batch", n_in], np.float32),
+        matrix["q"],
+        matrix["scale"],
+        target="onnxruntime",
+    )
+    session = open_session(TracedModel(to_onnx(graph).SerializeToString(), None), threads=2)
+    for rows in (1, 2, 3, 8, 17, 40):
+        found = session.run(None, {session.get_inputs()[0].name: x[:rows]})[0]
+        np.testing.assert_array_equal(found, x[:rows] @ w)
