@@ -9,14 +9,15 @@ from runner.engine import open_session
 from runner.int8 import exact_signed
 
 
+@pytest.mark.parametrize("kind", ["chosen", "unsigned"])
 @pytest.mark.parametrize(("n_in", "n_out"), [(1, 1), (31, 5), (64, 16), (768, 70), (3072, 33)])
-def test_products_of_the_largest_numbers_are_exact(n_in, n_out):
-    """In the kind of 8 bits that is chosen here, for any number of rows."""
+def test_products_of_the_largest_numbers_are_exact(n_in, n_out, kind):
+    """In the kind that is chosen here, and in the other one to fall back on; any number of rows."""
     rng = np.random.default_rng(0)
     ends = np.array([-LIMIT, LIMIT], np.float32)
     w, x = rng.choice(ends, (n_in, n_out)), rng.choice(ends, (40, n_in))
     w[:, 0] = x[0] = LIMIT
-    matrix = quantize_matrix(w, unsigned=not exact_signed())
+    matrix = quantize_matrix(w, unsigned=kind == "unsigned" or not exact_signed())
     graph = trace(
         int8_matmul,
         Input(["batch", n_in], np.float32),
