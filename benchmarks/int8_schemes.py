@@ -1,11 +1,12 @@
-"""Ways of rounding activations to 8 bits: what each costs in accuracy, and in time.
+"""Ways of rounding activations, keys and values to 8 bits: what each costs in accuracy and time.
 
     python -m benchmarks.int8_schemes
 
 Accuracy in NumPy, on the bundled demo model and the sentences of its facts: difference of the
 logits in standard deviations (rms), same choice, KL divergence and perplexity against float32.
-Static scales are calibrated on other sentences than those they are judged by. Time as onnxruntime
-takes for one matrix product of 124M shapes. Weights are rounded channel by channel in all of them.
+Static scales of activations are calibrated on other sentences than those they are judged by. Time
+as onnxruntime takes for one matrix product of 124M shapes. Weights are rounded channel by channel
+in all of them.
 """
 
 import argparse
@@ -22,7 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reference import Model, gpt2, load_model
 from reference.gpt2 import log_softmax
-from reference.int8 import LIMIT, Int8Matrix, quantize, quantize_matrix
+from reference.int8 import LIMIT, MARGIN, Int8Matrix, kv_scales, quantize, quantize_matrix
+from reference.kv_cache import cached_logits, empty_cache
 
 FACTS = Path(__file__).parent.parent / "jobs" / "facts.jsonl"
 CALIBRATED, JUDGED = slice(0, 200), slice(200, 800)  # sentences
@@ -123,14 +125,37 @@ def sentences(model: Model) -> list[list[int]]:
     return [[end, *model.tokenizer.encode(text), end] for text in texts]
 
 
-def judge(model: Model, params: Any, texts: list[list[int]]) -> dict[str, float]:
+def kv_schemes(model: Model) -> dict[str, Any]:
+    """Scales of a KV cache in 8 bits, for each number of them that onnxruntime or we could take."""
+    scales = kv_scales(model.params, model.hparams)
+    tokens = scales / np.float32(MARGIN)  # as large as the largest of the random tokens
+
+    def widest(axes: tuple[int, ...]) -> Any:
+        return np.broadcast_to(np.max(scales, axis=axes, keepdims=True), scales.shape)
+
+    return {
+        "keys and values in float32": None,
+        "a scale for each channel": scales,
+        "for each channel, margin 1": tokens,
+        "for each channel, margin 3": tokens * np.float32(3),
+        "for each head": widest((5,)),
+        "for each block": widest((3, 5)),
+    }
+
+
+def judge(
+    model: Model, params: Any, texts: list[list[int]], scales: Any = None
+) -> dict[str, float]:
     """A tree against float32, over every position of some texts."""
     squares, spreads, same, kl, loss, exact_loss, n = 0.0, 0.0, 0, 0.0, 0.0, 0.0, 0
     n_head = model.hparams["n_head"]
     for ids in texts:
         inputs, following = np.array(ids[:-1]), np.array(ids[1:])
         exact = gpt2(inputs, **model.params, n_head=n_head).astype(np.float64)
-        found = gpt2(inputs, **params, n_head=n_head).astype(np.float64)
+        cache = empty_cache(model.hparams, 1, len(inputs), scales)
+        every, start = np.arange(len(inputs))[None], np.zeros(1, np.int64)
+        found, _ = cached_logits(inputs[None], start, every, cache, **params, n_head=n_head)
+        found = found.astype(np.float64)
         log_p, log_q = log_softmax(exact), log_softmax(found)
         squares += float(np.mean((found - exact) ** 2)) * len(inputs)
         spreads += float(np.var(exact)) * len(inputs)
@@ -219,13 +244,19 @@ def main() -> None:
     model = load_model("demo")
     texts = sentences(model)
     results: dict[str, Any] = {}
-    print("| activations | rms | same choice | KL | perplexity |\n|---|---|---|---|---|")
-    for name, params in schemes(model, texts[CALIBRATED]).items():
-        found = results[name] = judge(model, params, texts[JUDGED])
-        print(
-            f"| {name} | {found['rms_in_std']:.2%} | {found['top1']:.2%} | {found['kl']:.2g} | "
-            f"{found['perplexity']:.4f} |"
-        )
+    in_int8 = quantize(model.params)
+    activations = {
+        name: (params, None) for name, params in schemes(model, texts[CALIBRATED]).items()
+    }
+    kept = {name: (in_int8, scales) for name, scales in kv_schemes(model).items()}
+    for title, compared in (("activations", activations), ("keys and values", kept)):
+        print(f"\n| {title} | rms | same choice | KL | perplexity |\n|---|---|---|---|---|")
+        for name, (params, scales) in compared.items():
+            found = results[name] = judge(model, params, texts[JUDGED], scales)
+            print(
+                f"| {name} | {found['rms_in_std']:.2%} | {found['top1']:.2%} | "
+                f"{found['kl']:.2g} | {found['perplexity']:.4f} |"
+            )
     print(f"\nperplexity of float32: {results['per row']['perplexity_float32']:.4f}\n")
     shapes = [(rows, *sizes) for rows in (1, 64) for sizes in ((768, 3072), (3072, 768))]
     print("| microseconds | " + " | ".join(f"{r}x{i} x {i}x{o}" for r, i, o in shapes) + " |")

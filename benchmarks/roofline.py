@@ -26,6 +26,7 @@ from reference import HParams, Model, load_model
 from reference.gpt2 import linear, unembed
 from runner import RunSettings, run
 from runner.int8 import in_int8
+from runner.kv_cache import SlotCache
 
 ROWS = (1, 8, 16, 32, 64, 128, 256)
 REPEATS = 7
@@ -107,14 +108,13 @@ def operations(hparams: HParams, *, with_head: bool) -> int:
 
 
 def ceiling_s(
-    load: Load, hparams: HParams, prefill_row_s: float, step_s: dict[int, float], read_s: float
+    load: Load, prefill_row_s: float, step_s: dict[int, float], token_read_s: float
 ) -> float:
     """Seconds of a load at best: 64 rows together, or all there are.
 
     `prefill_row_s` and `step_s` are the products' seconds for a prompt token and for a step by its
-    rows; `read_s` those for reading a byte.
+    rows; `token_read_s` those for reading the keys and values of a token.
     """
-    token_bytes = 2 * 4 * hparams["n_layer"] * hparams["n_embd"]
     n_prompt = sum(len(prompt) - 1 for prompt in load.prompts)
     together = min(64, len(load.prompts))
     rows = max(n for n in step_s if n <= together)
@@ -123,7 +123,7 @@ def ceiling_s(
         for prompt, n_new in zip(load.prompts, load.new_tokens, strict=True)
     )
     decode_s = load.n_new * step_s[rows] / rows
-    return n_prompt * prefill_row_s + decode_s + lengths * token_bytes * read_s
+    return n_prompt * prefill_row_s + decode_s + lengths * token_read_s
 
 
 def main() -> None:
@@ -151,11 +151,13 @@ def main() -> None:
                 for seconds, head in ((blocks, False), (steps, True))
             ]
             print(f"| {rows} | {' | '.join(cells)} |")
+        kept_in = np.float32 if computed.kv_scales is None else np.int8
+        token_read_s = SlotCache(model.hparams, kept_in).token_bytes / per_s
         prefill_row_s = min(seconds / rows for rows, seconds in blocks.items())
         print(f"\n{dtype}\n| load | ceiling tokens/s | engine | share |\n|---|---|---|---|")
         for name in args.loads:
             load = make_load(name)
-            at_best = load.n_new / ceiling_s(load, model.hparams, prefill_row_s, steps, 1 / per_s)
+            at_best = load.n_new / ceiling_s(load, prefill_row_s, steps, token_read_s)
             rate = median(engine_rate(args.model, load, dtype, args.threads) for _ in range(3))
             print(f"| {name} | {at_best:.0f} | {rate:.0f} | {rate / at_best:.0%} |")
             results[f"{dtype} {name}"] = {"ceiling": at_best, "engine": rate}

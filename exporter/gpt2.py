@@ -7,8 +7,8 @@ import numpy as np
 
 from reference import HParams, gpt2, next_logits
 from reference.generate import greedy_step
+from reference.gpt2 import Array
 from reference.tokenizer import Choices
-from reference.tree import leaves
 
 from .graph import Graph
 from .tracer import DEFAULT_OPSET, Input, trace
@@ -74,15 +74,17 @@ def trace_step(
     hparams: HParams,
     *,
     choices: Choices = slice(None),
+    kv_scales: Array | None = None,
     target: str = "onnxruntime",
     opset: int = DEFAULT_OPSET,
 ) -> Graph:
     """One step of generation: new tokens in, and what follows them, chosen.
 
     Inputs as in `greedy_step`: `inputs` int64 [batch, n_seq], `past` int64 [batch], `read` int64
-    [batch, n_read], and for each block N `cache.N.k` and `cache.N.v` float32 [batch, n_head,
-    n_cap, d]. Outputs: `tokens` int64 and `logprobs` float32 [batch * n_read], `logits` float32
-    [batch * n_read, n_vocab], and `grown.N.k` and `grown.N.v`, the caches with the new tokens.
+    [batch, n_read], and for each block N `cache.N.k` and `cache.N.v` [batch, n_head, n_cap, d],
+    float32, or int8 where there are `kv_scales`. Outputs: `tokens` int64 and `logprobs` float32
+    [batch * n_read], `logits` float32 [batch * n_read, n_vocab], and `grown.N.k` and `grown.N.v`,
+    the caches with the new tokens.
 
     Parameters
     ----------
@@ -90,19 +92,25 @@ def trace_step(
         As in a `Model`.
     choices : slice or int64 array
         Ids that can be chosen, as `Tokenizer.choices`.
+    kv_scales : float32 [n_layer, 2, 1, n_head, 1, d], optional
+        Of a cache in 8 bits, as `int8.kv_scales`.
     target, opset
         As in `trace`.
     """
     n_head = hparams["n_head"]
     shape: list[int | str] = ["batch", n_head, "n_cap", hparams["n_embd"] // n_head]
-    layer = {"k": Input(shape, np.float32), "v": Input(shape, np.float32)}
-    cache = [layer] * hparams["n_layer"]
+    held = Input(shape, np.float32 if kv_scales is None else np.int8)
+    cache: list[dict[str, Any]] = [{"k": held, "v": held} for _ in range(hparams["n_layer"])]
+    if kv_scales is not None:
+        for layer, (k_scale, v_scale) in zip(cache, kv_scales, strict=True):
+            layer.update(k_scale=k_scale, v_scale=v_scale)
 
     @functools.wraps(greedy_step)
     def step(*args: Any) -> list[Any]:
-        tokens, logprobs, logits, grown = greedy_step(*args)
-        return [tokens, logprobs, logits, *(array for _, array in leaves(grown))]
+        *found, grown = greedy_step(*args)
+        return [*found, *(layer[name] for layer in grown for name in ("k", "v"))]
 
+    grown = [f"grown.{n}.{name}" for n in range(len(cache)) for name in ("k", "v")]
     return trace(
         step,
         Input(["batch", "n_seq"], np.int64),
@@ -113,7 +121,7 @@ def trace_step(
         *_weights(params, hparams),
         target=target,
         opset=opset,
-        outputs=["tokens", "logprobs", "logits", *(name for name, _ in leaves(cache, "grown"))],
+        outputs=["tokens", "logprobs", "logits", *grown],
     )
 
 

@@ -162,7 +162,14 @@ def integer_matmul(recorder: Recorder, x: Any, q: Any, scale: Any) -> str | None
 
 
 def group_query_attention(
-    recorder: Recorder, qkv: Any, k_cache: Any, v_cache: Any, past: Any, n_head: int
+    recorder: Recorder,
+    qkv: Any,
+    k_cache: Any,
+    v_cache: Any,
+    past: Any,
+    n_head: int,
+    k_scale: Any = None,
+    v_scale: Any = None,
 ) -> list[str] | None:
     """Attention that writes into the cache it reads, where both are bound to the same memory.
 
@@ -174,19 +181,22 @@ def group_query_attention(
     n_seq, n_cap = (_length(recorder, x, axis) for x, axis in ((qkv, 1), (k_cache, 2)))
     n_before_last = recorder.node("Sub", n_seq, recorder.ints(1))
     ends = recorder.node("Add", recorder.operand(past), n_before_last)
-    return recorder.nodes(
-        "GroupQueryAttention",
+    operands = [
         recorder.operand(qkv),
-        "",
-        "",
+        *("", ""),  # keys and values are in the first
         recorder.operand(k_cache),
         recorder.operand(v_cache),
         recorder.node("Cast", ends, to=np.dtype(np.int32)),
         recorder.node("Cast", n_cap, to=np.dtype(np.int32)),
-        outputs=3,
-        domain=MICROSOFT_DOMAIN,
-        num_heads=n_head,
-        kv_num_heads=n_head,
+    ]
+    attributes: dict[str, Any] = {"num_heads": n_head, "kv_num_heads": n_head}
+    if k_scale is not None:
+        operands += ["", "", "", "", ""]  # of rotary embeddings, masks and sinks
+        operands += [recorder.operand(k_scale), recorder.operand(v_scale)]
+        attributes |= {f"{name}_quant_type": "PER_CHANNEL" for name in ("k", "v")}
+        attributes["kv_cache_bit_width"] = 8
+    return recorder.nodes(
+        "GroupQueryAttention", *operands, outputs=3, domain=MICROSOFT_DOMAIN, **attributes
     )
 
 

@@ -9,6 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 
 FOLDER_VARIABLE = "PICOBATCH_CACHE_DIR"
@@ -31,8 +32,21 @@ def folder() -> Path:
 
 
 def key(*parts: object) -> str:
-    """A file name that follows from what the cached thing was made of."""
-    return hashlib.sha256("\n".join(map(repr, parts)).encode()).hexdigest()[:40]
+    """A file name that follows from what the cached thing was made of.
+
+    Of arrays all numbers count, other things must tell themselves apart by their `repr`.
+    """
+    named = "\n".join(_whole(part) for part in parts)
+    return hashlib.sha256(named.encode()).hexdigest()[:40]
+
+
+def _whole(part: object) -> str:
+    if isinstance(part, np.ndarray):  # whose `repr` leaves out what is in the middle
+        content = np.ascontiguousarray(part).data
+        return f"{part.dtype} {part.shape} {hashlib.sha256(content).hexdigest()}"
+    if isinstance(part, (tuple, list)):
+        return f"{type(part).__name__}({', '.join(map(_whole, part))})"
+    return repr(part)
 
 
 def load(kind: str, name: str) -> bytes | None:

@@ -3,17 +3,21 @@
 A matrix is kept in 8 bits with a scale for each output channel; a row of activations is rounded
 to 8 bits with a scale of its own when it meets one. What a row becomes follows from that row
 alone. `quantize` puts such matrices into the parameter tree, and the functions of `gpt2.py` and
-`kv_cache.py` are called with it as they are: `x @ w` then means `int8_matmul`.
+`kv_cache.py` are called with it as they are: `x @ w` then means `int8_matmul`. `kv_scales` are
+what a KV cache in 8 bits needs.
 """
 
 import numpy as np
 
 from .dispatch import composite
-from .gpt2 import Array, Params
+from .gpt2 import Array, HParams, Params
+from .kv_cache import cached_logits, empty_cache
 
 LIMIT = 127  # -127 to 127: as far down as up
 ZERO = 128  # what stands for 0 in unsigned 8 bits
 SMALLEST = 1e-30  # a scale's: a row or a channel of zeros has one too
+# Keys and values may be so many times as large as those of the tokens that their scales come from.
+MARGIN = 2
 # Products of two 8-bit numbers that a float32 adds up without rounding.
 EXACT_PRODUCTS = 2**24 // LIMIT**2
 
@@ -67,6 +71,38 @@ def quantize(params: Params, *, unsigned: bool = False) -> Params:
         "ln_f": params["ln_f"],
         "lm_head": Int8Head(quantize_matrix(np.transpose(head), unsigned=unsigned)),
     }
+
+
+def kv_scales(params: Params, hparams: HParams) -> Array:
+    """The scales of a KV cache in 8 bits, for each channel of each head.
+
+    From the largest keys and values of n_ctx random tokens, so that every position takes part and
+    no text has to be chosen for a model. What is larger than `MARGIN` times that is cut off.
+
+    Parameters
+    ----------
+    params : tree of float32
+        As in `gpt2`.
+    hparams : HParams
+        The model's sizes.
+
+    Returns
+    -------
+    float32 [n_layer, 2, 1, n_head, 1, d]
+        Of keys and of values.
+    """
+    n_ctx = hparams["n_ctx"]
+    ids = np.random.default_rng(0).integers(0, hparams["n_vocab"], (1, n_ctx))
+    nothing = np.zeros((1, 0), np.int64)
+    cache = empty_cache(hparams, 1, n_ctx)
+    _, cache = cached_logits(
+        ids, np.zeros(1, np.int64), nothing, cache, **params, n_head=hparams["n_head"]
+    )
+    largest = [
+        [np.max(np.abs(x), axis=2, keepdims=True) for x in (layer["k"], layer["v"])]
+        for layer in cache
+    ]
+    return np.maximum(np.array(largest), SMALLEST) * np.float32(MARGIN / LIMIT)
 
 
 class Int8Head(Int8Matrix):

@@ -5,9 +5,12 @@ values at place p. New tokens go to the places after `past`, the number of those
 there already, and attend to all up to their own. Rows are ragged: each has its own `past`,
 and those with fewer new tokens than others are padded on the right. What padding leaves in a
 cache lies behind the row's tokens, is never attended to, and is overwritten by later ones.
+
+A cache may be kept in 8 bits, each channel (a number of a head) with a scale that is known
+beforehand: what a token puts there follows from the token alone.
 """
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -28,20 +31,37 @@ from .gpt2 import (
 
 
 class LayerCache(TypedDict):
-    """Keys and values of one block: float32 [batch, n_head, n_cap, n_embd / n_head] each."""
+    """Keys and values of one block: [batch, n_head, n_cap, d] each, d = n_embd / n_head.
+
+    float32, or int8 with scales, float32 [1, n_head, 1, d]: a number q stands for `q * scale`.
+    """
 
     k: Array
     v: Array
+    k_scale: NotRequired[Array]
+    v_scale: NotRequired[Array]
 
 
-def empty_cache(hparams: HParams, batch: int, n_cap: int) -> list[LayerCache]:
-    """A cache without tokens, for a batch of rows of up to `n_cap` tokens."""
+def empty_cache(
+    hparams: HParams, batch: int, n_cap: int, scales: Array | None = None
+) -> list[LayerCache]:
+    """A cache without tokens, for a batch of rows of up to `n_cap` tokens.
+
+    In 8 bits where there are `scales`, float32 [n_layer, 2, 1, n_head, 1, d].
+    """
     shape = (batch, hparams["n_head"], n_cap, hparams["n_embd"] // hparams["n_head"])
 
-    def layer() -> LayerCache:
-        return {"k": np.zeros(shape, np.float32), "v": np.zeros(shape, np.float32)}
+    def layer(n: int) -> LayerCache:
+        if scales is None:
+            return {"k": np.zeros(shape, np.float32), "v": np.zeros(shape, np.float32)}
+        return {
+            "k": np.zeros(shape, np.int8),
+            "v": np.zeros(shape, np.int8),
+            "k_scale": scales[n, 0],
+            "v_scale": scales[n, 1],
+        }
 
-    return [layer() for _ in range(hparams["n_layer"])]
+    return [layer(n) for n in range(hparams["n_layer"])]
 
 
 def count(x: Array) -> Array:  # [..., n] -> int64 [..., n]: 0, 1, 2, ... in each row
@@ -50,23 +70,41 @@ def count(x: Array) -> Array:  # [..., n] -> int64 [..., n]: 0, 1, 2, ... in eac
 
 def put(cache: Array, new: Array, at: Array) -> Array:
     # [batch, n_head, n_cap, d], [batch, n_head, n_seq, d], [batch, n_seq] -> as cache
-    places = count(cache[:, :1, :, 0])  # [batch, 1, n_cap]
-    here = (places[..., None] == at[:, None, None, :]).astype(cache.dtype)  # [..., n_cap, n_seq]
-    return np.where(np.max(here, axis=-1, keepdims=True) > 0, here @ new, cache)
+    at = at[:, None, :, None]
+    first, last = np.min(at, axis=2, keepdims=True), np.max(at, axis=2, keepdims=True)
+    places = count(cache[:, :1, :, 0])[..., None]  # [batch, 1, n_cap, 1]
+    source = np.minimum(np.maximum(places - first, 0), last - first)
+    here = (places >= first) & (places <= last)
+    return np.where(here, np.take_along_axis(new, source, axis=2), cache)
+
+
+def rounded(x: Array, scale: Array) -> Array:  # float32 [..., d] -> int8
+    return np.clip(np.rint(x * (1 / scale)), -128, 127).astype(np.int8)
 
 
 @composite
 def cached_attention(
-    qkv: Array, k_cache: Array, v_cache: Array, past: Array, n_head: int
+    qkv: Array,
+    k_cache: Array,
+    v_cache: Array,
+    past: Array,
+    n_head: int,
+    k_scale: Array | None = None,
+    v_scale: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    # [batch, n_seq, 3 * n_embd], [batch, n_head, n_cap, d] twice, [batch]
+    # [batch, n_seq, 3 * n_embd], [batch, n_head, n_cap, d] twice, [batch], scales of an int8 cache
     # -> [batch, n_seq, n_embd], and both caches with the new tokens
     at = past[:, None] + count(qkv[..., 0])  # [batch, n_seq]
     q, k, v = (split_heads(x, n_head) for x in np.split(qkv, 3, axis=-1))
-    k_cache, v_cache = put(k_cache, k, at), put(v_cache, v, at)
+    if k_scale is None or v_scale is None:
+        keys, values = k_cache, v_cache = put(k_cache, k, at), put(v_cache, v, at)
+    else:
+        k_cache = put(k_cache, rounded(k, k_scale), at)
+        v_cache = put(v_cache, rounded(v, v_scale), at)
+        keys, values = k_cache.astype(q.dtype) * k_scale, v_cache.astype(q.dtype) * v_scale
     later = count(k_cache[:, :1, :, 0])[..., None, :] > at[:, None, :, None]
-    mask = later.astype(qkv.dtype) * MASKED  # [batch, 1, n_seq, n_cap]
-    return merge_heads(attention(q, k_cache, v_cache, mask)), k_cache, v_cache
+    mask = later.astype(q.dtype) * MASKED  # [batch, 1, n_seq, n_cap]
+    return merge_heads(attention(q, keys, values, mask)), k_cache, v_cache
 
 
 def cached_logits(
@@ -83,7 +121,8 @@ def cached_logits(
 ) -> tuple[Array, list[LayerCache]]:
     """Take in new tokens, and give the logits for what follows some of them.
 
-    The same numbers as `gpt2` of each row's tokens at those positions, to rounding.
+    With a cache in float32 the same numbers as `gpt2` of each row's tokens at those positions,
+    to rounding.
 
     Parameters
     ----------
@@ -117,8 +156,10 @@ def cached_logits(
     for block, layer in zip(blocks, cache, strict=True):
         qkv = linear(layer_norm(x, **block["ln_1"]), **block["attn"]["c_attn"])
         qkv = np.reshape(qkv, (batch, n_seq, 3 * n_embd))
-        mixed, k, v = cached_attention(qkv, layer["k"], layer["v"], past, n_head)
-        grown.append({"k": k, "v": v})
+        mixed, k, v = cached_attention(
+            qkv, layer["k"], layer["v"], past, n_head, layer.get("k_scale"), layer.get("v_scale")
+        )
+        grown.append({**layer, "k": k, "v": v})
         mixed = np.reshape(mixed, (batch * n_seq, n_embd))
         if len(grown) == len(blocks):  # what follows is of use to no other token
             x, mixed = chosen(x), chosen(mixed)

@@ -10,8 +10,8 @@ import platformdirs
 from .checkpoint import huggingface, openai
 from .checkpoint.weights import Checkpoint, read_weights
 from .errors import ModelError
-from .gpt2 import HParams, Params
-from .int8 import quantize
+from .gpt2 import Array, HParams, Params
+from .int8 import kv_scales, quantize
 from .published import FILES, PUBLISHED
 from .tokenizer import Tokenizer
 from .tokenizer_files import missing_tokenizer_files, read_tokenizer
@@ -37,6 +37,8 @@ class Model:
         Its vocabulary.
     checkpoint : Checkpoint
         Its weights, and the files they lie in. These must stay as they are while it is used.
+    kv_scales : float32 [n_layer, 2, 1, n_head, 1, d], optional
+        Where its keys and values are kept in 8 bits.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Model:
     hparams: HParams
     tokenizer: Tokenizer
     checkpoint: Checkpoint
+    kv_scales: Array | None = None
 
     @property
     def params(self) -> Params:
@@ -60,9 +63,13 @@ class Model:
         return self.checkpoint.sha256
 
     def in_int8(self, *, unsigned: bool = False) -> "Model":
-        """The same model with its matrices in 8 bits, as `int8.quantize` rounds them."""
+        """The same model with matrices, keys and values in 8 bits, as `int8.py` rounds them."""
         params = quantize(self.params, unsigned=unsigned)
-        return replace(self, checkpoint=Checkpoint.in_memory(self.hparams, params))
+        return replace(
+            self,
+            checkpoint=Checkpoint.in_memory(self.hparams, params),
+            kv_scales=kv_scales(self.params, self.hparams),
+        )
 
     def check_files(self) -> None:
         """Make sure that the weights' files are those that were loaded.

@@ -8,7 +8,6 @@ import psutil
 from reference import HParams
 
 from .errors import SettingsError
-from .kv_cache import SlotCache
 
 FIRST_SIZE = 32
 MOST_SIZE = 512
@@ -60,13 +59,15 @@ class BatchSize:
             self.wanted *= 2
 
 
-def cache_bytes(hparams: HParams, memory_bytes: int | None) -> int:
+def cache_bytes(hparams: HParams, token_bytes: int, memory_bytes: int | None) -> int:
     """Memory for keys and values, when the weights are loaded.
 
     Parameters
     ----------
     hparams : HParams
         Of the model.
+    token_bytes : int
+        What the keys and values of one token take.
     memory_bytes : int or None
         What the whole process may take; None shares what is free.
 
@@ -80,7 +81,7 @@ def cache_bytes(hparams: HParams, memory_bytes: int | None) -> int:
         budget = int(SHARE * available_bytes())
     else:
         budget = memory_bytes - used - HEADROOM_BYTES
-    least = SlotCache.token_bytes(hparams) * hparams["n_ctx"]
+    least = token_bytes * hparams["n_ctx"]
     if budget < least:
         raise SettingsError(
             f"memory is {_shown(memory_bytes or available_bytes())}; the model and the program "

@@ -9,6 +9,7 @@ import numpy as np
 
 from reference import Model, most_likely
 from reference.gpt2 import layer_norm, log_softmax, transformer, unembed
+from reference.kv_cache import cached_logits, empty_cache
 from reference.tokenizer import Choices
 
 from .engine import IntArray
@@ -295,11 +296,16 @@ class Checker:
     @staticmethod
     def _reference(model: Model, sequence: RunningSequence) -> FloatArray:
         """The reference's logits at the positions that were generated."""
-        params = model.params
+        params, n_head, n = model.params, model.hparams["n_head"], len(sequence.chosen)
         ids = np.array(sequence.prompt.ids + sequence.chosen[:-1], dtype=np.int64)
-        x = transformer(
-            ids, params["wte"], params["wpe"], params["blocks"], model.hparams["n_head"]
-        )
-        x = layer_norm(x[-len(sequence.chosen) :], **params["ln_f"])
-        logits: FloatArray = unembed(x, params.get("lm_head", params["wte"]))
-        return logits
+        if model.kv_scales is not None:  # as each token finds the others
+            read = np.arange(len(ids) - n, len(ids))[None]
+            cache = empty_cache(model.hparams, 1, len(ids), model.kv_scales)
+            start = np.zeros(1, np.int64)
+            logits, _ = cached_logits(ids[None], start, read, cache, **params, n_head=n_head)
+        else:
+            x = transformer(ids, params["wte"], params["wpe"], params["blocks"], n_head)
+            x = layer_norm(x[-n:], **params["ln_f"])
+            logits = unembed(x, params.get("lm_head", params["wte"]))
+        found: FloatArray = logits
+        return found

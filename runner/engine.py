@@ -21,7 +21,7 @@ from reference import Model
 from reference.gpt2 import Params
 from reference.tree import leaves
 
-from .kv_cache import FloatArray, SlotCache
+from .kv_cache import CacheArray, FloatArray, SlotCache
 
 IntArray = npt.NDArray[np.int64]
 
@@ -82,7 +82,7 @@ class Engine:
     ----------
     model : Model
         Its weights are mapped from their files, where these hold float32. One `in_int8` is run with
-        integer products.
+        integer products, and keys and values in 8 bits.
     threads : int
         Threads of one call.
     profiled : bool
@@ -98,11 +98,18 @@ class Engine:
 
     def __init__(self, model: Model, threads: int, *, profiled: bool = False) -> None:
         self.hparams = model.hparams
-        self.cache = SlotCache(model.hparams)
-        self._apart = SlotCache(model.hparams)
+        kept_in = np.float32 if model.kv_scales is None else np.int8
+        self.cache = SlotCache(model.hparams, kept_in)
+        self._apart = SlotCache(model.hparams, kept_in)
         self.prefilled, self.decoded = Work(), Work()
         self._in_place = writes_in_place(model.hparams, TARGET)
-        traced = traced_onnx(trace_step, model, choices=model.tokenizer.choices, target=TARGET)
+        traced = traced_onnx(
+            trace_step,
+            model,
+            choices=model.tokenizer.choices,
+            kv_scales=model.kv_scales,
+            target=TARGET,
+        )
         self._graph_sha256 = hashlib.sha256(traced.proto).hexdigest()
         self._session = open_session(traced, threads, profiled=profiled)
         self._step: _Step | None = None
@@ -181,7 +188,7 @@ class Engine:
         return Decoded(step.tokens, step.logprobs, step.logits)
 
     def _bind(
-        self, cache: list[FloatArray], n_seq: int, n_read: int, *, with_logits: bool = False
+        self, cache: list[CacheArray], n_seq: int, n_read: int, *, with_logits: bool = False
     ) -> "_Step":
         n_vocab = self.hparams["n_vocab"] if with_logits else None
         return _Step(self._session, cache, n_seq, n_read, n_vocab, in_place=self._in_place)
@@ -208,7 +215,7 @@ class _Step:
     def __init__(
         self,
         session: onnxruntime.InferenceSession,
-        cache: list[FloatArray],
+        cache: list[CacheArray],
         n_seq: int,
         n_read: int,
         n_vocab: int | None,

@@ -3,7 +3,7 @@
 import math
 import mmap
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,16 +11,16 @@ import numpy.typing as npt
 from reference import HParams
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
+CacheArray: TypeAlias = npt.NDArray[Any]  # float32, or int8
 
 CAPACITY_STEP = 64  # places; see `Engine`
-FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Block:
-    """Keys and values of some tokens of one sequence: float32 [2 * n_layer, n_head, n, d]."""
+    """Keys and values of some tokens of one sequence: [2 * n_layer, n_head, n, d]."""
 
-    arrays: FloatArray
+    arrays: CacheArray
 
     @property
     def n_tokens(self) -> int:
@@ -30,28 +30,30 @@ class Block:
 class SlotCache:
     """A KV cache with a slot for each running sequence.
 
-    An array for each block's keys and one for its values, float32 [n_slots, n_head, n_cap, d]. The
-    system hands out memory when it is first written to: places that no token was put to cost
-    nothing.
+    An array for each block's keys and one for its values, [n_slots, n_head, n_cap, d]. The system
+    hands out memory when it is first written to: places that no token was put to cost nothing.
 
     Parameters
     ----------
     hparams : HParams
         Of the model.
+    dtype : dtype
+        Of the numbers: float32, or int8.
+
+    Attributes
+    ----------
     n_slots, n_cap : int
-        Sequences, and tokens of each.
+        Sequences, and tokens of each; at first none.
+    token_bytes : int
+        Of one token of one sequence.
     """
 
-    def __init__(self, hparams: HParams, n_slots: int = 0, n_cap: int = 0) -> None:
-        self._hparams = hparams
-        self.n_slots, self.n_cap = n_slots, n_cap
-        shape = (n_slots, hparams["n_head"], n_cap, hparams["n_embd"] // hparams["n_head"])
-        self.arrays = [_untouched(shape) for _ in range(2 * hparams["n_layer"])]
-
-    @staticmethod
-    def token_bytes(hparams: HParams) -> int:
-        """Bytes of one token of one sequence."""
-        return 2 * hparams["n_layer"] * hparams["n_embd"] * FLOAT_BYTES
+    def __init__(self, hparams: HParams, dtype: npt.DTypeLike = np.float32) -> None:
+        self._dtype = np.dtype(dtype)
+        self.token_bytes = 2 * hparams["n_layer"] * hparams["n_embd"] * self._dtype.itemsize
+        self.n_slots = self.n_cap = 0
+        shape = (0, hparams["n_head"], 0, hparams["n_embd"] // hparams["n_head"])
+        self.arrays = [self._untouched(shape) for _ in range(2 * hparams["n_layer"])]
 
     def resize(self, n_slots: int, n_cap: int, lengths: npt.NDArray[np.int64]) -> None:
         """Go on with other numbers of slots and places; slot i keeps its first `lengths[i]` tokens.
@@ -60,12 +62,12 @@ class SlotCache:
         """
         for n, old in enumerate(self.arrays):
             shape = (n_slots, old.shape[1], n_cap, old.shape[3])
-            self.arrays[n] = _untouched(shape)
+            self.arrays[n] = self._untouched(shape)
             for slot, length in enumerate(lengths.tolist()):
                 self.arrays[n][slot, :, :length] = old[slot, :, :length]
         self.n_slots, self.n_cap = n_slots, n_cap
 
-    def shaped(self, n_slots: int, n_cap: int) -> list[FloatArray]:
+    def shaped(self, n_slots: int, n_cap: int) -> list[CacheArray]:
         """The arrays' memory in another shape, and more of it where that takes more.
 
         What they held is lost.
@@ -73,7 +75,7 @@ class SlotCache:
         shape = (n_slots, self.arrays[0].shape[1], n_cap, self.arrays[0].shape[3])
         if math.prod(shape) > self.arrays[0].size:
             self.n_slots, self.n_cap = n_slots, n_cap
-            self.arrays = [_untouched(shape) for _ in self.arrays]
+            self.arrays = [self._untouched(shape) for _ in self.arrays]
         return [array.reshape(-1)[: math.prod(shape)].reshape(shape) for array in self.arrays]
 
     def move(self, source: int, target: int, length: int) -> None:
@@ -90,13 +92,11 @@ class SlotCache:
         for array, part in zip(self.arrays, block.arrays, strict=True):
             array[slot, :, : block.n_tokens] = part
 
+    def _untouched(self, shape: tuple[int, ...]) -> CacheArray:
+        """Zeros that take memory page by page, when they are written to.
 
-def _untouched(shape: tuple[int, ...]) -> FloatArray:
-    """Zeros that take memory page by page, when they are written to.
-
-    NumPy would ask for huge pages, which take most of a slot at its first token.
-    """
-    n_bytes = FLOAT_BYTES * math.prod(shape)
-    return np.frombuffer(mmap.mmap(-1, max(n_bytes, 1)), np.float32, math.prod(shape)).reshape(
-        shape
-    )
+        NumPy would ask for huge pages, which take most of a slot at its first token.
+        """
+        n = math.prod(shape)
+        memory = mmap.mmap(-1, max(n * self._dtype.itemsize, 1))
+        return np.frombuffer(memory, self._dtype, n).reshape(shape)

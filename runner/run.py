@@ -69,7 +69,7 @@ def run(settings: RunSettings) -> RunReport:
             )
             computed = in_int8(model) if settings.dtype == "int8" else model
             engine = Engine(computed, settings.threads, profiled=settings.profiled)
-            memory = cache_bytes(model.hparams, settings.memory)
+            memory = cache_bytes(model.hparams, engine.cache.token_bytes, settings.memory)
         report = RunReport(settings.output)
         float32 = None if computed is model else model
         checker = Checker(computed, source.n_rows, settings.check_rows, settings.seed, float32)

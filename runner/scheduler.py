@@ -10,7 +10,7 @@ import numpy as np
 from .batch_size import BatchSize
 from .engine import Engine
 from .generate import RunningSequence
-from .kv_cache import CAPACITY_STEP, SlotCache
+from .kv_cache import CAPACITY_STEP
 from .prefixes import Key, PrefixStore, shared_keys
 
 # A prompt's tokens go through the model together with those of others, up to so many at a time;
@@ -80,7 +80,7 @@ class Scheduler:
     def __init__(self, engine: Engine, size: BatchSize, most_bytes: int) -> None:
         self._engine = engine
         self.size = size
-        self._token_bytes = SlotCache.token_bytes(engine.hparams)
+        self._token_bytes = engine.cache.token_bytes
         store_bytes = int(STORE_SHARE * most_bytes)
         least = self._token_bytes * engine.hparams["n_ctx"]
         self._most_bytes = max(most_bytes - store_bytes, least)

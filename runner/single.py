@@ -59,7 +59,7 @@ def complete(
             shown = max(end, shown)
 
     engine = Engine(in_int8(model) if settings.dtype == "int8" else model, settings.threads)
-    memory = cache_bytes(model.hparams, settings.memory)
+    memory = cache_bytes(model.hparams, engine.cache.token_bytes, settings.memory)
     scheduler = Scheduler(engine, BatchSize(1), memory)
     scheduler.add([sequence] if sequence.limit else [])
     while sequence.finish_reason is None:

@@ -11,7 +11,8 @@ from exporter import to_onnx, trace_forward, trace_next_logits, trace_step, writ
 from exporter.targets import TARGETS
 from reference import HParams, gpt2, next_logits
 from reference.generate import greedy_step
-from reference.tree import leaves
+from reference.int8 import kv_scales
+from reference.kv_cache import empty_cache
 
 # onnxruntime against NumPy, in standard deviations of the logits: measured 1e-6 on these
 # models; the formats' own bound for float32 is 2e-3.
@@ -109,14 +110,14 @@ def test_gpt2_124m_sizes_of_the_graph():
 # The step of generation.
 
 
-def step_feeds(hparams, *, n_seq, n_read, past, n_cap, seed=0):
+def step_feeds(hparams, *, n_seq, n_read, past, n_cap, scales=None, seed=0):
     rng = np.random.default_rng(seed)
     batch = len(past)
-    shape = (batch, hparams["n_head"], n_cap, hparams["n_embd"] // hparams["n_head"])
-    cache = [
-        {name: rng.standard_normal(shape).astype(np.float32) for name in ("k", "v")}
-        for _ in range(hparams["n_layer"])
-    ]
+    cache = empty_cache(hparams, batch, n_cap, scales)
+    for layer in cache:
+        for name in ("k", "v"):
+            numbers = rng.standard_normal(layer[name].shape)
+            layer[name] = (numbers * (1 if scales is None else 40)).astype(layer[name].dtype)
     return {
         "inputs": rng.integers(0, hparams["n_vocab"], (batch, n_seq)),
         "past": np.array(past),
@@ -125,8 +126,11 @@ def step_feeds(hparams, *, n_seq, n_read, past, n_cap, seed=0):
 
 
 def run_step(session, feeds, cache):
-    named = {f"cache.{path}": array for path, array in leaves(cache)}
-    return session.run(None, feeds | named)
+    return session.run(None, feeds | dict(keys_and_values(cache, "cache")))
+
+
+def keys_and_values(cache, what):
+    return [(f"{what}.{n}.{x}", layer[x]) for n, layer in enumerate(cache) for x in ("k", "v")]
 
 
 STEPS = [
@@ -138,30 +142,37 @@ STEPS = [
 
 @pytest.mark.parametrize("sizes", STEPS)
 @pytest.mark.parametrize("choices", [slice(None), slice(90), np.array([3, 40, 96])])
-def test_the_step_bit_identical_in_the_reference_evaluator(tiny, sizes, choices):
+@pytest.mark.parametrize("kept", ["float32", "int8"])
+def test_the_step_bit_identical_in_the_reference_evaluator(tiny, sizes, choices, kept):
     hparams, params = tiny
-    graph = trace_step(params, hparams, choices=choices, target="primitives")
-    feeds, cache = step_feeds(hparams, **sizes)
+    scales = kv_scales(params, hparams) if kept == "int8" else None
+    graph = trace_step(params, hparams, choices=choices, kv_scales=scales, target="primitives")
+    feeds, cache = step_feeds(hparams, **sizes, scales=scales)
     found = run_step(ReferenceEvaluator(to_onnx(graph)), feeds, cache)
-    tokens, logprobs, logits, grown = greedy_step(
+    *results, grown = greedy_step(
         **feeds, cache=cache, choices=choices, **params, n_head=hparams["n_head"]
     )
-    expected = [tokens, logprobs, logits, *(array for _, array in leaves(grown))]
+    named = keys_and_values(grown, "grown")
+    assert [value.name for value in graph.outputs[3:]] == [name for name, _ in named]
+    expected = [*results, *(array for _, array in named)]
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype
 
 
 @pytest.mark.parametrize("sizes", STEPS)
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("head", [8, 5])  # what GroupQueryAttention takes, and what it does not
-def test_the_step_of_every_target_in_onnxruntime(random_params, sizes, target, head):
+@pytest.mark.parametrize("kept", ["float32", "int8"])
+def test_the_step_of_every_target_in_onnxruntime(random_params, sizes, target, head, kept):
     hparams = HParams(n_vocab=97, n_ctx=16, n_embd=3 * head, n_head=3, n_layer=2)
     params = random_params(hparams)
-    graph = trace_step(params, hparams, target=target)
+    scales = kv_scales(params, hparams) if kept == "int8" else None
+    graph = trace_step(params, hparams, kv_scales=scales, target=target)
     fused = Counter(node.op for node in graph.nodes)["GroupQueryAttention"]
     assert fused == (2 if target == "onnxruntime" and head == 8 else 0)
     assert writes_in_place(hparams, target) == bool(fused)
-    feeds, cache = step_feeds(hparams, **sizes)
+    feeds, cache = step_feeds(hparams, **sizes, scales=scales)
     session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString())
     found = run_step(session, feeds, cache)
     tokens, logprobs, logits, grown = greedy_step(
@@ -172,7 +183,7 @@ def test_the_step_of_every_target_in_onnxruntime(random_params, sizes, target, h
     spread = gpt2(feeds["inputs"], **params, n_head=3).std()
     np.testing.assert_allclose(found[2], logits, rtol=0, atol=TOLERANCE * spread)
     # What a cache holds up to the last of the new tokens; behind it, nobody looks.
-    for (_, one), other in zip(leaves(grown), found[3:], strict=True):
+    for (_, one), other in zip(keys_and_values(grown, "grown"), found[3:], strict=True):
         for row, past in enumerate(feeds["past"]):
             end = past + sizes["n_seq"]
             np.testing.assert_allclose(one[row, :, :end], other[row, :, :end], atol=1e-5)

@@ -16,7 +16,6 @@ from runner.batch_size import BatchSize
 from runner.engine import Engine
 from runner.generate import RunningSequence
 from runner.int8 import in_int8
-from runner.kv_cache import SlotCache
 from runner.records import Prompt
 from runner.scheduler import Scheduler
 
@@ -148,21 +147,20 @@ def model_of(hparams, params, tokenizer):
     )
 
 
-MODELS = ["demo", "demo in int8", "no fused attention", "one block", "one head"]
+SIZES = {"no fused attention": (3, 36, 2), "one block": (2, 32, 1), "one head": (1, 64, 2)}
+MODELS = [name + dtype for name in ["demo", *SIZES] for dtype in ("", " in int8")]
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def engine(request, demo, random_params):
     """Models whose sizes lead to other operators, and other shapes of them."""
-    if request.param.startswith("demo"):
-        return Engine(in_int8(demo) if "int8" in request.param else demo, threads=2)
-    n_head, n_embd, n_layer = {
-        "no fused attention": (3, 36, 2),
-        "one block": (2, 32, 1),
-        "one head": (1, 64, 2),
-    }[request.param]
-    sizes = HParams(n_vocab=2304, n_ctx=256, n_embd=n_embd, n_head=n_head, n_layer=n_layer)
-    return Engine(model_of(sizes, random_params(sizes), demo.tokenizer), threads=2)
+    name = request.param.removesuffix(" in int8")
+    model = demo
+    if name in SIZES:
+        n_head, n_embd, n_layer = SIZES[name]
+        sizes = HParams(n_vocab=2304, n_ctx=256, n_embd=n_embd, n_head=n_head, n_layer=n_layer)
+        model = model_of(sizes, random_params(sizes), demo.tokenizer)
+    return Engine(model if request.param == name else in_int8(model), threads=2)
 
 
 headers = st.lists(st.integers(0, 2000), max_size=140)
@@ -216,7 +214,7 @@ def test_little_memory_and_much(engine):
     rng = np.random.default_rng(2)
     prompts = [rng.integers(0, 2304, n).tolist() for n in [200, 3, 150, 40, 90, 12, 7, 180, 60, 5]]
     limits = [4, 30, 8, 2, 9, 20, 1, 3, 12, 50]
-    token_bytes = SlotCache.token_bytes(engine.hparams)
+    token_bytes = engine.cache.token_bytes
     much, easy = complete(engine, prompts, limits=limits)
     little, tight = complete(engine, prompts, limits=limits, most_bytes=300 * token_bytes)
     assert tight.most_slots < easy.most_slots == 10

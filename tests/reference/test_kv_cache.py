@@ -1,12 +1,15 @@
 """The model with a KV cache against the model without one."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reference import HParams, gpt2
 from reference.generate import greedy_step, log_probability
-from reference.kv_cache import cached_logits, empty_cache
+from reference.int8 import kv_scales
+from reference.kv_cache import cached_logits, empty_cache, rounded
 
 # In standard deviations of the logits: measured up to 2.3e-5 over 3,000 random models.
 TOLERANCE = 1e-4
@@ -95,6 +98,57 @@ def test_the_cache_that_is_given_stays_as_it_is(tiny):
     cache = empty_cache(hparams, 1, 4)
     cached_logits(np.array([[1, 2]]), np.array([0]), np.array([[1]]), cache, **params, n_head=3)
     assert not any(layer["k"].any() or layer["v"].any() for layer in cache)
+
+
+@settings(max_examples=30)
+@given(hparams=models(), data=st.data())
+def test_a_cache_in_8_bits_holds_the_same_whichever_way_tokens_came(random_params, hparams, data):
+    params, n_ctx = random_params(hparams), hparams["n_ctx"]
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    ids = rng.integers(0, hparams["n_vocab"], (2, n_ctx))
+    scales = 10 * kv_scales(params, hparams)  # from a few tokens: others are larger by far
+    nothing = np.zeros((2, 0), np.int64)
+
+    def taken_in(ends, scales):
+        cache = empty_cache(hparams, 2, n_ctx, scales)
+        for start, end in pairwise(ends):
+            past = np.full(2, start)
+            _, cache = cached_logits(
+                ids[:, start:end], past, nothing, cache, **params, n_head=hparams["n_head"]
+            )
+        return cache
+
+    inner = data.draw(st.sets(st.integers(1, n_ctx - 1)))
+    whole, parts = taken_in([0, n_ctx], scales), taken_in([0, *sorted(inner), n_ctx], scales)
+    exact = taken_in([0, n_ctx], None)
+    for n, (one, other, floats) in enumerate(zip(whole, parts, exact, strict=True)):
+        for name in ("k", "v"):
+            assert one[name].dtype == np.int8
+            # Another product may round another way, which the next blocks see.
+            assert np.abs(one[name].astype(int) - other[name]).max() <= (1 if n == 0 else 3)
+            if n == 0:  # what 8 bits have not changed yet
+                diff = np.abs(one[name] * one[f"{name}_scale"] - floats[name])
+                assert (diff <= 0.501 * one[f"{name}_scale"]).all()
+
+
+def test_numbers_beyond_8_bits_are_cut_off():
+    x = np.array([[-1e9, -128.4, -0.5, 0.5, 1.5, 126.6, 1e9]], np.float32) * np.float32(0.25)
+    found = rounded(x, np.full(7, 0.25, np.float32))
+    assert found.tolist() == [[-128, -128, 0, 0, 2, 127, 127]]
+
+
+def test_scales_leave_room_beyond_the_tokens_that_they_come_from(tiny):
+    hparams, params = tiny
+    scales = kv_scales(params, hparams)
+    assert scales.dtype == np.float32
+    assert scales.shape == (hparams["n_layer"], 2, 1, 3, 1, hparams["n_embd"] // 3)
+    ids = np.random.default_rng(5).integers(0, hparams["n_vocab"], (1, 16))
+    cache = empty_cache(hparams, 1, 16, scales)
+    _, cache = cached_logits(
+        ids, np.zeros(1, np.int64), np.zeros((1, 0), np.int64), cache, **params, n_head=3
+    )
+    held = np.array([[layer["k"], layer["v"]] for layer in cache])
+    assert 40 < np.abs(held.astype(int)).max() < 127
 
 
 def test_log_probability_of_any_token():

@@ -16,7 +16,7 @@ from runner.records import FinishReason, Prompt
 from runner.scheduler import ENOUGH_TOKENS, TOGETHER_TOKENS, Scheduler
 
 HPARAMS = HParams(n_vocab=1000, n_ctx=512, n_embd=2, n_head=1, n_layer=1)
-TOKEN_BYTES = SlotCache.token_bytes(HPARAMS)
+TOKEN_BYTES = SlotCache(HPARAMS).token_bytes
 
 
 class Books:
@@ -240,10 +240,10 @@ def test_memory_bounds(monkeypatch):
     memory = SimpleNamespace(available=4 << 30)
     monkeypatch.setattr(batch_size.psutil, "virtual_memory", lambda: memory)
     monkeypatch.setattr(batch_size, "CGROUP_LIMITS", ())
-    assert batch_size.cache_bytes(HPARAMS, None) == 2 << 30
-    assert batch_size.cache_bytes(HPARAMS, 1 << 30) == (1024 - 100 - 256) << 20
+    assert batch_size.cache_bytes(HPARAMS, TOKEN_BYTES, None) == 2 << 30
+    assert batch_size.cache_bytes(HPARAMS, TOKEN_BYTES, 1 << 30) == (1024 - 100 - 256) << 20
     with pytest.raises(SettingsError, match=r"memory is 0.20 GiB; .* at least 0.35 GiB"):
-        batch_size.cache_bytes(HPARAMS, 200 << 20)
+        batch_size.cache_bytes(HPARAMS, TOKEN_BYTES, 200 << 20)
 
 
 def test_a_control_group_bounds_what_is_free(tmp_path, monkeypatch):
