@@ -12,7 +12,6 @@ in all of them.
 import argparse
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -23,7 +22,15 @@ from onnx import TensorProto, helper, numpy_helper
 
 from reference import Model, gpt2, load_model
 from reference.gpt2 import log_softmax
-from reference.int8 import LIMIT, MARGIN, Int8Matrix, kv_scales, quantize, quantize_matrix
+from reference.int8 import (
+    LIMIT,
+    MARGIN,
+    Int8Matrix,
+    each_matrix,
+    kv_scales,
+    quantize,
+    quantize_matrix,
+)
 from reference.kv_cache import cached_logits, empty_cache
 
 FACTS = Path(__file__).parent.parent / "jobs" / "facts.jsonl"
@@ -43,10 +50,6 @@ class Recorded(Int8Matrix):
         self["largest"] = np.maximum(self.get("largest", 0), found)
         return x @ self["w"]
 
-    @property
-    def T(self) -> "Recorded":  # noqa: N802
-        return self
-
 
 class Static(Int8Matrix):
     """One scale for all activations, found beforehand."""
@@ -56,10 +59,6 @@ class Static(Int8Matrix):
         products = rounded(x, self["x_scale"]) @ self["q"].astype(np.float32)
         return products * self["x_scale"] * self["scale"]
 
-    @property
-    def T(self) -> "Static":  # noqa: N802
-        return self
-
 
 class PerTensor(Int8Matrix):
     """One scale for all activations of a call: a row depends on its neighbours."""
@@ -67,21 +66,6 @@ class PerTensor(Int8Matrix):
     def __rmatmul__(self, x: Any) -> Any:
         x_scale = np.abs(x).max() / np.float32(LIMIT)
         return rounded(x, x_scale) @ self["q"].astype(np.float32) * x_scale * self["scale"]
-
-    @property
-    def T(self) -> "PerTensor":  # noqa: N802
-        return self
-
-
-def each_matrix(params: Any, make: Callable[[str, Any], Any]) -> Any:
-    """The tree that `quantize` makes, with `make(place, float32 matrix)` in place of each."""
-    found = quantize(params)
-    for n, block in enumerate(params["blocks"]):
-        for part in ("attn", "mlp"):
-            for name, layer in block[part].items():
-                found["blocks"][n][part][name]["w"] = make(f"{n}.{part}.{name}", layer["w"])
-    found["lm_head"] = make("lm_head", np.transpose(params["wte"]))
-    return found
 
 
 def schemes(model: Model, calibration: list[list[int]]) -> dict[str, Any]:

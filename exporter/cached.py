@@ -1,7 +1,6 @@
 """Graphs that were traced before: a second start neither traces nor checks them again."""
 
 import contextlib
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ class TracedModel:
     proto : bytes
         Serialized and checked.
     folder : Path or None
-        Where the files lie that it names, which are the model's own.
+        Where the files lie that it names, which are the model's.
     weights : dict of str to array
         Without a folder: what stands in for the file that it names.
     """
@@ -48,7 +47,8 @@ def traced_onnx(trace_graph: Callable[..., Graph], model: Model, **options: Any)
     trace_graph : callable
         `trace_forward` or `trace_next_logits`.
     model : Model
-        From `load_model`. Where its files hold float32, they are the external data.
+        From `load_model`. Where its files hold the weights as they are computed with, they are the
+        external data.
     **options
         Of `trace_graph`.
 
@@ -95,14 +95,5 @@ def _places(model: Model) -> tuple[Path | None, Weights]:
     return None, Weights.lay_out("weights", dict(leaves(model.params)))
 
 
-def _source_sha256() -> str:
-    """Hash of the code that a graph follows from."""
-    digest = hashlib.sha256()
-    for package in (Path(reference.__file__).parent, Path(__file__).parent):
-        for path in sorted(package.rglob("*.py")):
-            if path.is_file():  # an editor's lock is a link that leads nowhere
-                digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-SOURCE_SHA256 = _source_sha256()  # now, while it is the code that was imported
+# Now, while it is the code that was imported.
+SOURCE_SHA256 = cache.source_sha256(Path(reference.__file__).parent, Path(__file__).parent)

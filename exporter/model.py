@@ -60,7 +60,7 @@ class Weights:
                     f"{str(tensor.path)!a}: is no name in UTF-8, which onnx needs. Rename it, or "
                     "export to another folder."
                 )
-            if not tensor.is_float32 or tensor.path.is_symlink():
+            if not tensor.is_weight or tensor.path.is_symlink():
                 link = ", behind a link" if tensor.path.is_symlink() else ""
                 raise ExportError(
                     f"{tensor.path}: weight {name} is {tensor.dtype} at byte {tensor.offset:,}"
@@ -84,7 +84,7 @@ class Weights:
             with (directory / file).open("wb") as stream:
                 for name in (n for n, (in_file, _) in self.places.items() if in_file == file):
                     stream.write(b"\0" * (self.places[name][1] - stream.tell()))
-                    if name in stored and stored[name].is_float32:
+                    if name in stored and stored[name].is_weight:
                         _copy(stored[name], weights[name].nbytes, stream)
                     else:
                         stream.write(np.ascontiguousarray(weights[name]).data)

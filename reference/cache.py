@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,16 @@ def folder() -> Path:
         return Path(chosen or platformdirs.user_cache_path("picobatch", appauthor=False))
     except RuntimeError as e:
         raise OSError(str(e)) from None
+
+
+def source_sha256(*packages: Path) -> str:
+    """Hash of the code in some folders: what is stored may follow from it."""
+    digest = hashlib.sha256()
+    for package in packages:
+        for path in sorted(package.rglob("*.py")):
+            if path.is_file():  # an editor's lock is a link that leads nowhere
+                digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def key(*parts: object) -> str:
@@ -61,14 +72,27 @@ def load(kind: str, name: str) -> bytes | None:
 
 def store(kind: str, name: str, content: bytes) -> None:
     """Keep `content` for `load`; another process never sees half of it."""
-    with contextlib.suppress(OSError, ValueError):
-        place = folder() / kind
-        place.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(".part", dir=place)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(hashlib.sha256(content).digest() + content)
-            Path(scratch).replace(place / name)
-        except BaseException:
-            Path(scratch).unlink(missing_ok=True)
-            raise
+    with contextlib.suppress(OSError, ValueError), new_file(kind, name) as scratch:
+        scratch.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+@contextlib.contextmanager
+def new_file(kind: str, name: str) -> Iterator[Path]:
+    """A file to write to, which gets its name when that is done.
+
+    Raises
+    ------
+    OSError
+        Where there is no folder to write to.
+    """
+    place = folder() / kind
+    place.mkdir(parents=True, exist_ok=True)
+    handle, path = tempfile.mkstemp(".part", dir=place)
+    os.close(handle)
+    scratch = Path(path)
+    try:
+        yield scratch
+        scratch.replace(place / name)
+    except BaseException:
+        scratch.unlink(missing_ok=True)
+        raise

@@ -7,6 +7,8 @@ alone. `quantize` puts such matrices into the parameter tree, and the functions 
 what a KV cache in 8 bits needs.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .dispatch import composite
@@ -46,30 +48,46 @@ def quantize_matrix(w: Array, *, unsigned: bool = False) -> Int8Matrix:
 
 
 def quantize(params: Params, *, unsigned: bool = False) -> Params:
-    """The parameter tree with every matrix of a product in 8 bits.
+    """The parameter tree with every matrix of a product in 8 bits."""
+    return each_matrix(params, lambda _, w: quantize_matrix(w, unsigned=unsigned))
+
+
+def each_matrix(params: Params, replace: Callable[[str, Array], Int8Matrix]) -> Params:
+    """The parameter tree with something else for every matrix of a product.
 
     Embeddings that are looked up, biases and LayerNorms stay as they are. The output projection
     becomes a leaf of its own, `lm_head`, whose channels are the vocabulary.
+
+    Parameters
+    ----------
+    params : tree of float32
+        As in `gpt2`.
+    replace : callable
+        Given a matrix's path in the new tree and the matrix [n_in, n_out]; returns what is there.
     """
 
-    def dense(w: Array, b: Array) -> Params:
-        return {"w": quantize_matrix(w, unsigned=unsigned), "b": b}
-
-    def block(ln_1: Params, attn: Params, ln_2: Params, mlp: Params) -> Params:
+    def linears(path: str, part: Params) -> Params:
         return {
-            "ln_1": ln_1,
-            "attn": {name: dense(**layer) for name, layer in attn.items()},
-            "ln_2": ln_2,
-            "mlp": {name: dense(**layer) for name, layer in mlp.items()},
+            name: {**layer, "w": replace(f"{path}.{name}.w", layer["w"])}
+            for name, layer in part.items()
         }
 
+    blocks = [
+        {
+            "ln_1": block["ln_1"],
+            "attn": linears(f"blocks.{n}.attn", block["attn"]),
+            "ln_2": block["ln_2"],
+            "mlp": linears(f"blocks.{n}.mlp", block["mlp"]),
+        }
+        for n, block in enumerate(params["blocks"])
+    ]
     head: Array = params.get("lm_head", params["wte"])
     return {
         "wte": params["wte"],
         "wpe": params["wpe"],
-        "blocks": [block(**layer) for layer in params["blocks"]],
+        "blocks": blocks,
         "ln_f": params["ln_f"],
-        "lm_head": Int8Head(quantize_matrix(np.transpose(head), unsigned=unsigned)),
+        "lm_head": Int8Head(replace("lm_head", np.transpose(head))),
     }
 
 

@@ -8,10 +8,10 @@ from types import ModuleType
 import platformdirs
 
 from .checkpoint import huggingface, openai
+from .checkpoint.rounded import round_weights
 from .checkpoint.weights import Checkpoint, read_weights
 from .errors import ModelError
 from .gpt2 import Array, HParams, Params
-from .int8 import kv_scales, quantize
 from .published import FILES, PUBLISHED
 from .tokenizer import Tokenizer
 from .tokenizer_files import missing_tokenizer_files, read_tokenizer
@@ -64,12 +64,8 @@ class Model:
 
     def in_int8(self, *, unsigned: bool = False) -> "Model":
         """The same model with matrices, keys and values in 8 bits, as `int8.py` rounds them."""
-        params = quantize(self.params, unsigned=unsigned)
-        return replace(
-            self,
-            checkpoint=Checkpoint.in_memory(self.hparams, params),
-            kv_scales=kv_scales(self.params, self.hparams),
-        )
+        checkpoint, scales = round_weights(self.checkpoint, self.hparams, unsigned=unsigned)
+        return replace(self, checkpoint=checkpoint, kv_scales=scales)
 
     def check_files(self) -> None:
         """Make sure that the weights' files are those that were loaded.

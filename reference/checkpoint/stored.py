@@ -27,6 +27,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
+COMPUTED_WITH = ("F32", "I8", "U8")
 WEIGHT_DTYPES = ("F32", "F16", "BF16")  # what float32 holds without loss
 
 Identity: TypeAlias = tuple[int, ...]  # what tells a file from its next version
@@ -81,10 +82,11 @@ class Stored:
         return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
     @property
-    def is_float32(self) -> bool:
+    def is_weight(self) -> bool:
         """Whether the file's bytes are the weight itself, so that nothing needs to be copied."""
-        aligned = self.offset % DTYPES["F32"].itemsize == 0
-        return self.dtype == "F32" and aligned and sys.byteorder == "little"
+        n_bytes = DTYPES[self.dtype].itemsize
+        ordered = n_bytes == 1 or sys.byteorder == "little"
+        return self.dtype in COMPUTED_WITH and self.offset % n_bytes == 0 and ordered
 
 
 class MappedFiles:
@@ -120,6 +122,16 @@ class MappedFiles:
             )
         return np.frombuffer(mapping, np.uint8, stored.n_bytes, stored.offset)
 
+    def array(self, stored: Stored) -> npt.NDArray[Any]:
+        """A tensor in its own type, not copied.
+
+        Raises
+        ------
+        ModelError
+            Where the file ends before the tensor does.
+        """
+        return self.raw(stored).view(DTYPES[stored.dtype]).reshape(stored.shape)
+
     def float32(self, stored: Stored) -> npt.NDArray[np.float32]:
         """A tensor as float32: a view of its file where that holds it so, else a copy.
 
@@ -128,12 +140,12 @@ class MappedFiles:
         ModelError
             Where the file ends before the tensor does.
         """
-        array: npt.NDArray[Any] = self.raw(stored).view(DTYPES[stored.dtype])
+        array = self.array(stored)
         if stored.dtype == "BF16":
             array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
-        elif not stored.is_float32:
+        elif not stored.is_weight:
             array = array.astype(np.float32)
-        return array.reshape(stored.shape)
+        return array
 
     def forget_pages(self) -> None:
         """Give back the memory that reading has filled; what is used again is read again."""

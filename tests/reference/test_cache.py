@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from exporter import cached, trace_next_logits, traced_onnx
+from exporter import cached, trace_next_logits, trace_step, traced_onnx
 from reference import ModelError, cache, load_model
-from reference.checkpoint import weights
+from reference.checkpoint import rounded, weights
+from reference.int8 import Int8Head
 from reference.models import DEMO_DIR
+from reference.tree import leaves
 from runner.catalog import list_models
 
 
@@ -25,6 +27,7 @@ def fresh(monkeypatch, tmp_path):
 def remembering(monkeypatch):
     """Remember small models too, and at once."""
     monkeypatch.setattr(weights, "REMEMBERED_BYTES", 0)
+    monkeypatch.setattr(rounded, "REMEMBERED_BYTES", 0)
     monkeypatch.setattr(weights, "UNSETTLED_S", -1.0)
 
 
@@ -151,16 +154,15 @@ def test_a_graph_is_keyed_by_weights_and_source(tmp_path, demo, model_dir, monke
     assert len(entries(tmp_path, "graphs")) == 3
 
 
-def test_an_editors_lock_beside_the_source_is_no_source(tmp_path, monkeypatch):
+def test_an_editors_lock_beside_the_source_is_no_source(tmp_path):
     package = tmp_path / "package"
     package.mkdir()
     (package / "__init__.py").write_text("x = 1")
-    monkeypatch.setattr(cached.reference, "__file__", str(package / "__init__.py"))
-    found = cached._source_sha256()
+    found = cache.source_sha256(package)
     (package / ".#tokenizer.py").symlink_to("me@host.123")
-    assert cached._source_sha256() == found
+    assert cache.source_sha256(package) == found
     (package / "__init__.py").write_text("x = 2")
-    assert cached._source_sha256() != found
+    assert cache.source_sha256(package) != found
 
 
 def test_weights_that_change_during_a_job_are_noticed(model_dir):
@@ -190,3 +192,76 @@ def test_files_behind_links_are_used_where_they_lie(model_dir, tmp_path):
     found = traced_onnx(trace_next_logits, load_model(snapshot), n_ctx=32)
     assert found.folder == model_dir.resolve()
     assert not found.weights
+
+
+# Weights in 8 bits.
+
+
+def assert_same_tree(found, expected):
+    for (path, one), (path_2, other) in zip(leaves(found), leaves(expected), strict=True):
+        assert path == path_2
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_weights_are_rounded_once(model_dir, demo, remembering, tmp_path, monkeypatch, unsigned):
+    expected = demo.in_int8(unsigned=unsigned)
+    first = load_model(model_dir).in_int8(unsigned=unsigned)
+    monkeypatch.setattr(rounded, "quantize", None)  # calling it would fail
+    again = load_model(model_dir).in_int8(unsigned=unsigned)
+    for found in (first, again):
+        assert_same_tree(found.params, expected.params)
+        assert isinstance(found.params["lm_head"], Int8Head)
+        np.testing.assert_array_equal(found.kv_scales, expected.kv_scales)
+        assert found.weights_sha256 == expected.weights_sha256
+        assert found.checkpoint.stored.keys() == dict(leaves(expected.params)).keys()
+    assert traced_onnx(trace_step, again).folder == tmp_path / "cache" / "int8"
+    with pytest.raises(TypeError):
+        load_model(model_dir).in_int8(unsigned=not unsigned)
+
+
+@pytest.mark.parametrize("how", ["in place", "cut short", "removed", "without a note"])
+def test_a_damaged_file_is_not_used(model_dir, demo, remembering, tmp_path, how):
+    load_model(model_dir).in_int8()
+    note, file = entries(tmp_path, "int8")
+    content = bytearray(file.read_bytes())
+    if how == "in place":
+        content[-1] ^= 1
+        file.write_bytes(content)
+    elif how == "cut short":
+        file.write_bytes(content[:-1])
+    else:
+        (note if how == "without a note" else file).unlink()
+    found = load_model(model_dir).in_int8()
+    assert_same_tree(found.params, demo.in_int8().params)
+    assert found.checkpoint.stored
+    assert len(entries(tmp_path, "int8")) == 2
+
+
+def test_what_other_code_rounded_is_replaced(model_dir, remembering, tmp_path, monkeypatch):
+    load_model(model_dir).in_int8()
+    load_model(model_dir).in_int8(unsigned=True)
+    before = set(entries(tmp_path, "int8"))
+    monkeypatch.setattr(rounded, "MADE_BY", "another")
+    load_model(model_dir).in_int8()
+    found = set(entries(tmp_path, "int8"))
+    assert len(found - before) == len(before - found) == 2
+    assert all(".int8.another" in path.name for path in found - before)
+
+
+def test_two_that_start_at_once_do_not_disturb_each_other(model_dir, remembering, monkeypatch):
+    first = load_model(model_dir).in_int8()
+    with monkeypatch.context() as patch:
+        patch.setattr(rounded, "_read", lambda *_: None)  # was not there yet
+        load_model(model_dir).in_int8()
+    first.check_files()
+    traced_onnx(trace_step, first)
+
+
+def test_weights_in_8_bits_without_a_place_to_keep_them(model_dir, demo, remembering, monkeypatch):
+    (model_dir / "file").touch()
+    monkeypatch.setenv("PICOBATCH_CACHE_DIR", str(model_dir / "file" / "cache"))
+    found = load_model(model_dir).in_int8()
+    assert not found.checkpoint.stored
+    assert_same_tree(found.params, demo.in_int8().params)

@@ -160,7 +160,7 @@ def test_tensors_at_odd_bytes_are_copied(model_dir, demo):
     model = load_model(model_dir)
     assert model.weights_sha256 == demo.weights_sha256
     assert model.params["wte"].flags.aligned
-    assert not model.checkpoint.stored["wte"].is_float32
+    assert not model.checkpoint.stored["wte"].is_weight
 
 
 # The output projection.
