@@ -114,7 +114,7 @@ def _compare_rows(
             compared = compare(row[:n_tokens], reference, choices)
         else:
             compared = compare(row[None], reference[-1:], choices)
-        report.add(f"{name}, a prompt of {n_tokens} tokens", compared)
+        report.add(f"{name}, a prompt of {n_tokens} tokens", [compared])
 
 
 def parity_record(package: Package) -> dict[str, Any]:

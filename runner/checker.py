@@ -2,6 +2,8 @@
 
 import math
 import random
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,12 +23,13 @@ from .kv_cache import FloatArray
 # weights and by 4.2e-4 with outliers like those of trained ones.
 TOLERANCE = 2e-3
 
-# With integer products, a rounding that falls the other way is passed on: engine and reference
-# may differ by as much as the 8 bits themselves change. Measured in 1,800 rows of the demo model
-# and 40 of 124M shapes: up to 0.78 of the largest difference that they make in a row, half of the
-# rows by 0 to 0.29. Weights that are rounded in other ways are caught (tests/runner).
+# With 8 bits, a rounding that falls the other way is passed on: engine and reference may differ by
+# as much as the 8 bits themselves change. Measured in 3,000 rows of the demo model and 48 of 124M
+# shapes, of 2 and 16 tokens: up to 0.76 of the largest difference that they make in a row, half of
+# the rows by 0 to 0.29. Weights that are rounded in other ways are caught (tests/runner).
 INT8_SHARE = 1.0
 
+FLOAT_BYTES = 4
 BLOCK_POSITIONS = 64  # compared at a time: float64 of a whole vocabulary takes memory
 NAMED_ROWS = 10  # offending rows that a report names
 
@@ -193,26 +196,33 @@ class CheckReport:
     def agrees(self) -> bool:
         return self.offending_rows == 0
 
-    def add(self, where: str, row: Comparison) -> None:
-        total = self.positions + row.positions
-        self.mean_abs_diff = (
-            self.mean_abs_diff * self.positions + row.mean_abs_diff * row.positions
-        ) / total
-        self.tolerance = min(self.tolerance or row.tolerance, row.tolerance)
-        # np.maximum, because it keeps a NaN.
-        self.max_abs_diff = float(np.maximum(self.max_abs_diff, row.max_abs_diff))
-        self.positions = total
+    def add(self, where: str, row: Sequence[Comparison]) -> None:
+        """Take in a row, compared in one or more stretches."""
         self.rows += 1
-        self.top1_agreement += row.top1_agreement
-        self.near_ties += row.near_ties
-        self.disagreements += row.disagreements
-        if not row.agrees:
+        for part in row:
+            self._add_stretch(part)
+        if not all(part.agrees for part in row):
             self.offending_rows += 1
             if len(self.offending) < NAMED_ROWS:
+                worst = max(row, key=lambda part: (not part.agrees, part.max_abs_diff))
                 self.offending.append(
-                    f"{where}: logits differ by {row.max_abs_diff:.3g} (tolerance "
-                    f"{row.tolerance:.3g}), {row.disagreements} of {row.positions} choices differ"
+                    f"{where}: logits differ by {worst.max_abs_diff:.3g} (tolerance "
+                    f"{worst.tolerance:.3g}), {sum(part.disagreements for part in row)} of "
+                    f"{sum(part.positions for part in row)} choices differ"
                 )
+
+    def _add_stretch(self, part: Comparison) -> None:
+        total = self.positions + part.positions
+        self.mean_abs_diff = (
+            self.mean_abs_diff * self.positions + part.mean_abs_diff * part.positions
+        ) / total
+        self.tolerance = min(self.tolerance or part.tolerance, part.tolerance)
+        # np.maximum, because it keeps a NaN.
+        self.max_abs_diff = float(np.maximum(self.max_abs_diff, part.max_abs_diff))
+        self.positions = total
+        self.top1_agreement += part.top1_agreement
+        self.near_ties += part.near_ties
+        self.disagreements += part.disagreements
 
     def summary(self) -> str:
         """One line for people, and one for each offending row."""
@@ -254,6 +264,9 @@ class Checker:
         Chooses them.
     float32 : Model, optional
         What `model` was before it was rounded to 8 bits.
+    most_bytes : int, optional
+        Of logits that wait for the end of their rows. Without room for more, rows are compared
+        while they grow, and the reference begins each time anew.
     """
 
     def __init__(
@@ -263,9 +276,12 @@ class Checker:
         check_rows: int | None,
         seed: int,
         float32: Model | None = None,
+        most_bytes: int | None = None,
     ) -> None:
         self._model = model
         self._float32 = float32
+        self._most_bytes = most_bytes
+        self._stretches: defaultdict[int, list[Comparison]] = defaultdict(list)  # by row
         count = n_rows if check_rows is None else min(check_rows, n_rows)
         self._chosen = set(random.Random(seed).sample(range(n_rows), count))  # noqa: S311
         self._due = 0
@@ -281,22 +297,39 @@ class Checker:
 
     def check(self, sequence: RunningSequence) -> None:
         """Compare all positions of a finished sequence that recorded its logits."""
-        assert sequence.logits
-        found, chosen = np.stack(sequence.logits), np.array(sequence.chosen)
+        self._compare(sequence)
+        self.report.add(sequence.prompt.where, self._stretches.pop(sequence.prompt.row))
+
+    def make_room(self, running: Sequence[RunningSequence]) -> None:
+        """Compare what running sequences have recorded, the longest first, if it is too much."""
+        if self._most_bytes is None:
+            return
+        held = sum(len(sequence.logits) for sequence in running)
+        for sequence in sorted(running, key=lambda s: -len(s.logits)):
+            if held * self._model.hparams["n_vocab"] * FLOAT_BYTES <= self._most_bytes:
+                return
+            held -= len(sequence.logits)
+            self._compare(sequence)
+
+    def _compare(self, sequence: RunningSequence) -> None:
+        """Compare what a sequence has recorded since this was last done."""
+        found = np.stack(sequence.logits)
+        chosen = np.array(sequence.chosen[-len(found) :])
         reference = self._reference(self._model, sequence)
         tolerance = None
         if self._float32 is not None:
             self.report.int8 = self.report.int8 or Int8Loss()
             exact = self._reference(self._float32, sequence)
             tolerance = INT8_SHARE * self.report.int8.add(reference, exact)
-        compared = compare(found, reference, self._model.tokenizer.choices, chosen, tolerance)
-        self.report.add(sequence.prompt.where, compared)
-        sequence.logits, sequence.chosen = [], []
+        self._stretches[sequence.prompt.row].append(
+            compare(found, reference, self._model.tokenizer.choices, chosen, tolerance)
+        )
+        sequence.logits = []
 
     @staticmethod
     def _reference(model: Model, sequence: RunningSequence) -> FloatArray:
-        """The reference's logits at the positions that were generated."""
-        params, n_head, n = model.params, model.hparams["n_head"], len(sequence.chosen)
+        """The reference's logits at the last positions, those that were recorded."""
+        params, n_head, n = model.params, model.hparams["n_head"], len(sequence.logits)
         ids = np.array(sequence.prompt.ids + sequence.chosen[:-1], dtype=np.int64)
         if model.kv_scales is not None:  # as each token finds the others
             read = np.arange(len(ids) - n, len(ids))[None]

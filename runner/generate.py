@@ -35,7 +35,8 @@ class RunningSequence:
     finish_reason : FinishReason or None
         None while it runs.
     chosen, logits : list
-        Every choice, end-of-text included, and float32 [n_vocab] for each; empty unless asked for.
+        Every choice, end-of-text included, and float32 [n_vocab] for each of the last ones, those
+        that are not compared yet; empty unless asked for.
     """
 
     def __init__(

@@ -29,6 +29,7 @@ from .storage import (
 )
 from .writer import check_columns, open_writer
 
+CHECK_SHARE = 8  # one part in so many, of the memory for rows that run, is for logits to compare
 MOST_OPEN_CHUNKS = 4  # in memory: rows that are read ahead, or wait for earlier ones
 
 
@@ -72,11 +73,14 @@ def run(settings: RunSettings) -> RunReport:
             memory = cache_bytes(model.hparams, engine.cache.token_bytes, settings.memory)
         report = RunReport(settings.output)
         float32 = None if computed is model else model
-        checker = Checker(computed, source.n_rows, settings.check_rows, settings.seed, float32)
+        check_bytes = memory // CHECK_SHARE if settings.check_rows != 0 else 0
+        checker = Checker(
+            computed, source.n_rows, settings.check_rows, settings.seed, float32, check_bytes
+        )
         report.check = checker.report
         job = Job(
             Intake(settings, model, checker, report),
-            Scheduler(engine, BatchSize(settings.batch_size), memory),
+            Scheduler(engine, BatchSize(settings.batch_size), memory - check_bytes),
             checker,
             clock,
             engine,
@@ -129,6 +133,8 @@ class Job:
                         self.checker.check(sequence)
                 self.intake.finish(sequence)
                 tokens += len(sequence.ids)
+            with self.clock.measure("check"):
+                self.checker.make_room(self.scheduler.recording)
             progress.advance(self.intake.take_settled(), tokens)
             yield from self.intake.ready()
 

@@ -99,6 +99,11 @@ class Scheduler:
         return self._live
 
     @property
+    def recording(self) -> list[RunningSequence]:
+        """Running sequences whose logits are kept."""
+        return [s for s in self._slots if s is not None and s.keep_logits]
+
+    @property
     def n_waiting(self) -> int:
         return len(self._waiting)
 

@@ -144,6 +144,52 @@ def test_weights_that_are_not_the_references_are_caught(tmp_path, prompts, demo,
     assert report.exit_code == ExitCode.DISAGREES
 
 
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_logits_are_compared_while_rows_grow_where_there_is_no_room(
+    tmp_path, prompts, monkeypatch, demo, dtype
+):
+    settings = RunSettings(prompts, "", dtype=dtype, check_rows=None, batch_size=4, ignore_eos=True)
+    whole = run(replace(settings, output=str(tmp_path / "whole.jsonl"))).check
+    original, held = Checker.make_room, []
+
+    def make_room(self, running):
+        self._most_bytes = 10 * 4 * demo.hparams["n_vocab"]
+        original(self, running)
+        held.append(sum(len(sequence.logits) for sequence in running))
+
+    monkeypatch.setattr(Checker, "make_room", make_room)
+    parts = run(replace(settings, output=str(tmp_path / "parts.jsonl"))).check
+    assert 7 <= max(held) <= 10
+    assert parts.agrees
+    assert (
+        (parts.rows, parts.positions)
+        == (whole.rows, whole.positions)
+        == (20, 20 * settings.max_new_tokens)
+    )
+    assert parts.top1_agreement + parts.near_ties == parts.positions
+    assert parts.mean_abs_diff == pytest.approx(whole.mean_abs_diff, rel=0.1)
+
+
+def test_one_bad_stretch_makes_a_bad_row(tmp_path, prompts, monkeypatch):
+    """And is the one that is named."""
+    steps = iter(range(1000))
+    disturbed(monkeypatch, lambda x: x * 1.1 if next(steps) == 2 else x)
+    original = Checker.make_room
+
+    def make_room(self, running):
+        self._most_bytes = 0
+        original(self, running)
+
+    monkeypatch.setattr(Checker, "make_room", make_room)
+    settings = RunSettings(prompts, str(tmp_path / "o.jsonl"), limit=1, max_new_tokens=5)
+    report = run(replace(settings, ignore_eos=True, check_rows=1)).check
+    assert report.positions == 5
+    assert report.offending_rows == 1
+    found = float(report.offending[0].split("differ by ")[1].split()[0])
+    assert found == pytest.approx(report.max_abs_diff, rel=0.01)
+    assert "0 of 5 choices differ" in report.offending[0]
+
+
 def test_no_check_is_said(tmp_path, prompts):
     report = run(RunSettings(prompts, str(tmp_path / "o.jsonl"), check_rows=0))
     assert report.exit_code == ExitCode.DONE
