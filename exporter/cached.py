@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 import reference
 from reference import Model, cache
+from reference.gpt2 import EMBEDDINGS
 from reference.tree import leaves
 
 from .errors import ExportError
@@ -31,12 +33,13 @@ class TracedModel:
     folder : Path or None
         Where the files lie that it names, which are the model's.
     weights : dict of str to array
-        Without a folder: what stands in for the file that it names.
+        What takes the place of weights in files: without a folder all of them, otherwise the
+        embeddings, which several sessions and the reference then look up in the same memory.
     """
 
     proto: bytes
     folder: Path | None
-    weights: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 def traced_onnx(trace_graph: Callable[..., Graph], model: Model, **options: Any) -> TracedModel:
@@ -76,10 +79,11 @@ def traced_onnx(trace_graph: Callable[..., Graph], model: Model, **options: Any)
         graph = trace_graph(model.params, model.hparams, **options)
         proto = to_onnx(graph, weights).SerializeToString(deterministic=True)
         cache.store(KIND, key, proto)
-    if folder is not None:
-        return TracedModel(proto, folder)
     arrays = dict(leaves(model.params))
-    return TracedModel(proto, None, {name: arrays[name] for name in weights.places})
+    if folder is not None:
+        return TracedModel(proto, folder, {name: arrays[name] for name in EMBEDDINGS})
+    used = {tensor.name for tensor in onnx.ModelProto.FromString(proto).graph.initializer}
+    return TracedModel(proto, None, {n: arrays[n] for n in weights.places if n in used})
 
 
 def _places(model: Model) -> tuple[Path | None, Weights]:

@@ -8,6 +8,7 @@ import numpy as np
 from reference import HParams, gpt2, next_logits
 from reference.generate import greedy_step
 from reference.gpt2 import Array
+from reference.kv_cache import LayerCache, cached_attention_int8, cached_logits
 from reference.tokenizer import Choices
 
 from .graph import Graph
@@ -97,6 +98,72 @@ def trace_step(
     target, opset
         As in `trace`.
     """
+
+    def step(*args: Any) -> list[Any]:
+        *found, grown = greedy_step(*args)
+        return [*found, *_keys_and_values(grown)]
+
+    cache = _cache(hparams, kv_scales)
+    return trace(
+        functools.wraps(greedy_step)(step),
+        *_new_tokens(),
+        Input(["batch", "n_read"], np.int64),
+        cache,
+        choices,
+        *_weights(params, hparams),
+        target=target,
+        opset=opset,
+        outputs=["tokens", "logprobs", "logits", *_grown_names(hparams)],
+    )
+
+
+def trace_prefill(
+    params: dict[str, Any],
+    hparams: HParams,
+    *,
+    kv_scales: Array | None = None,
+    target: str = "onnxruntime",
+    opset: int = DEFAULT_OPSET,
+) -> Graph:
+    """As `trace_step`, for many new tokens that nothing is read from: only the caches come out.
+
+    Attention is computed in float32 in any case: operators that read 8 bits are made for one new
+    token a row.
+    """
+
+    def prefill(
+        inputs: Any,
+        past: Any,
+        cache: Any,
+        wte: Any,
+        wpe: Any,
+        blocks: Any,
+        ln_f: Any,
+        n_head: int,
+        lm_head: Any = None,
+    ) -> list[Any]:
+        read = past[:, None]  # any: the logits are not asked for, and pruned
+        _, grown = cached_logits(inputs, past, read, cache, wte, wpe, blocks, ln_f, n_head, lm_head)
+        return _keys_and_values(grown)
+
+    return trace(
+        prefill,
+        *_new_tokens(),
+        _cache(hparams, kv_scales),
+        *_weights(params, hparams),
+        target=target,
+        opset=opset,
+        outputs=_grown_names(hparams),
+        expanded=[cached_attention_int8],
+    )
+
+
+def _new_tokens() -> tuple[Input, Input]:
+    return Input(["batch", "n_seq"], np.int64, "inputs"), Input(["batch"], np.int64, "past")
+
+
+def _cache(hparams: HParams, kv_scales: Array | None) -> list[dict[str, Any]]:
+    """Each block's keys and values as inputs, with their scales."""
     n_head = hparams["n_head"]
     shape: list[int | str] = ["batch", n_head, "n_cap", hparams["n_embd"] // n_head]
     held = Input(shape, np.float32 if kv_scales is None else np.int8)
@@ -104,25 +171,15 @@ def trace_step(
     if kv_scales is not None:
         for layer, (k_scale, v_scale) in zip(cache, kv_scales, strict=True):
             layer.update(k_scale=k_scale, v_scale=v_scale)
+    return cache
 
-    @functools.wraps(greedy_step)
-    def step(*args: Any) -> list[Any]:
-        *found, grown = greedy_step(*args)
-        return [*found, *(layer[name] for layer in grown for name in ("k", "v"))]
 
-    grown = [f"grown.{n}.{name}" for n in range(len(cache)) for name in ("k", "v")]
-    return trace(
-        step,
-        Input(["batch", "n_seq"], np.int64),
-        Input(["batch"], np.int64),
-        Input(["batch", "n_read"], np.int64),
-        cache,
-        choices,
-        *_weights(params, hparams),
-        target=target,
-        opset=opset,
-        outputs=["tokens", "logprobs", "logits", *grown],
-    )
+def _keys_and_values(cache: list[LayerCache]) -> list[Any]:
+    return [array for layer in cache for array in (layer["k"], layer["v"])]
+
+
+def _grown_names(hparams: HParams) -> list[str]:
+    return [f"grown.{n}.{name}" for n in range(hparams["n_layer"]) for name in ("k", "v")]
 
 
 def _weights(params: dict[str, Any], hparams: HParams) -> tuple[Any, ...]:

@@ -168,6 +168,7 @@ def trace(
     target: str = "portable",
     opset: int = DEFAULT_OPSET,
     outputs: Sequence[str] | None = None,
+    expanded: Sequence[Callable[..., Any]] = (),
 ) -> Graph:
     """Record what a NumPy function does with its arguments as a graph.
 
@@ -186,6 +187,8 @@ def trace(
         Version of ONNX's operator set.
     outputs : sequence of str, optional
         Names of the results; by default the function's name, numbered where it has several.
+    expanded : sequence of callable
+        Composites to record by their bodies, though the target has an operator for them.
 
     Returns
     -------
@@ -209,7 +212,12 @@ def trace(
         raise TraceError(f"opset {opset}: expected {OPSETS[0]} to {OPSETS[-1]}. Pass one of those.")
     name = getattr(function, "__name__", "graph")
     graph = Graph(name, opset)
-    recorder = Recorder(graph, PRIMITIVES, composites_of(target, opset), Tracer)
+    composites = {
+        composite: row
+        for composite, row in composites_of(target, opset).items()
+        if composite not in expanded
+    }
+    recorder = Recorder(graph, PRIMITIVES, composites, Tracer)
     arguments = _Arguments(recorder, specs)
     result = function(*map(arguments.argument, _parameter_names(function, len(specs)), specs))
     results = list(result) if isinstance(result, (tuple, list)) else [result]

@@ -21,6 +21,7 @@ Array: TypeAlias = Any  # a NumPy array, or whatever stands in for one
 Params: TypeAlias = dict[str, Any]  # the parameter tree: dicts and lists of arrays
 
 LAYER_NORM_EPS = 1e-5
+EMBEDDINGS = ("wte", "wpe")  # leaves of the parameter tree that tokens are looked up in
 MASKED = -1e10  # added to a score before softmax; exp() of it is exactly 0 in float32
 
 

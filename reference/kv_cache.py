@@ -78,33 +78,42 @@ def put(cache: Array, new: Array, at: Array) -> Array:
     return np.where(here, np.take_along_axis(new, source, axis=2), cache)
 
 
-def rounded(x: Array, scale: Array) -> Array:  # float32 [..., d] -> int8
-    return np.clip(np.rint(x * (1 / scale)), -128, 127).astype(np.int8)
+def rounded(x: Array, scale: Array) -> Array:  # [..., n], [n] -> whole numbers that fit int8
+    return np.clip(np.rint(x * (1 / scale)), -128, 127)
 
 
 @composite
 def cached_attention(
+    qkv: Array, k_cache: Array, v_cache: Array, past: Array, n_head: int
+) -> tuple[Array, Array, Array]:
+    # [batch, n_seq, 3 * n_embd], [batch, n_head, n_cap, d] twice, [batch]
+    # -> [batch, n_seq, n_embd], and both caches with the new tokens
+    at = past[:, None] + count(qkv[..., 0])  # [batch, n_seq]
+    q, k, v = (split_heads(x, n_head) for x in np.split(qkv, 3, axis=-1))
+    k_cache, v_cache = put(k_cache, k, at), put(v_cache, v, at)
+    later = count(k_cache[:, :1, :, 0])[..., None, :] > at[:, None, :, None]
+    mask = later.astype(qkv.dtype) * MASKED  # [batch, 1, n_seq, n_cap]
+    return merge_heads(attention(q, k_cache, v_cache, mask)), k_cache, v_cache
+
+
+@composite
+def cached_attention_int8(
     qkv: Array,
     k_cache: Array,
     v_cache: Array,
     past: Array,
     n_head: int,
-    k_scale: Array | None = None,
-    v_scale: Array | None = None,
+    k_scale: Array,
+    v_scale: Array,
 ) -> tuple[Array, Array, Array]:
-    # [batch, n_seq, 3 * n_embd], [batch, n_head, n_cap, d] twice, [batch], scales of an int8 cache
-    # -> [batch, n_seq, n_embd], and both caches with the new tokens
-    at = past[:, None] + count(qkv[..., 0])  # [batch, n_seq]
-    q, k, v = (split_heads(x, n_head) for x in np.split(qkv, 3, axis=-1))
-    if k_scale is None or v_scale is None:
-        keys, values = k_cache, v_cache = put(k_cache, k, at), put(v_cache, v, at)
-    else:
-        k_cache = put(k_cache, rounded(k, k_scale), at)
-        v_cache = put(v_cache, rounded(v, v_scale), at)
-        keys, values = k_cache.astype(q.dtype) * k_scale, v_cache.astype(q.dtype) * v_scale
-    later = count(k_cache[:, :1, :, 0])[..., None, :] > at[:, None, :, None]
-    mask = later.astype(q.dtype) * MASKED  # [batch, 1, n_seq, n_cap]
-    return merge_heads(attention(q, keys, values, mask)), k_cache, v_cache
+    # As `cached_attention` with int8 caches, and their scales [1, n_head, 1, d]
+    q, k, v = np.split(qkv, 3, axis=-1)
+    k_scale, v_scale = np.reshape(k_scale, (-1,)), np.reshape(v_scale, (-1,))  # [n_embd]
+    # The caches' whole numbers take part as they are: the scales go to the queries and the result.
+    whole = np.concatenate([q * k_scale, rounded(k, k_scale), rounded(v, v_scale)], axis=-1)
+    k_cache, v_cache = k_cache.astype(qkv.dtype), v_cache.astype(qkv.dtype)
+    x, k_cache, v_cache = cached_attention(whole, k_cache, v_cache, past, n_head)
+    return x * v_scale, k_cache.astype(np.int8), v_cache.astype(np.int8)
 
 
 def cached_logits(
@@ -156,9 +165,12 @@ def cached_logits(
     for block, layer in zip(blocks, cache, strict=True):
         qkv = linear(layer_norm(x, **block["ln_1"]), **block["attn"]["c_attn"])
         qkv = np.reshape(qkv, (batch, n_seq, 3 * n_embd))
-        mixed, k, v = cached_attention(
-            qkv, layer["k"], layer["v"], past, n_head, layer.get("k_scale"), layer.get("v_scale")
-        )
+        if "k_scale" in layer:
+            mixed, k, v = cached_attention_int8(
+                qkv, layer["k"], layer["v"], past, n_head, layer["k_scale"], layer["v_scale"]
+            )
+        else:
+            mixed, k, v = cached_attention(qkv, layer["k"], layer["v"], past, n_head)
         grown.append({**layer, "k": k, "v": v})
         mixed = np.reshape(mixed, (batch * n_seq, n_embd))
         if len(grown) == len(blocks):  # what follows is of use to no other token

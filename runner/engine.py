@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state
 
-from exporter import TracedModel, trace_step, traced_onnx, writes_in_place
+from exporter import TracedModel, trace_prefill, trace_step, traced_onnx, writes_in_place
 from reference import Model
 from reference.gpt2 import Params
 from reference.tree import leaves
@@ -103,30 +103,29 @@ class Engine:
         self._apart = SlotCache(model.hparams, kept_in)
         self.prefilled, self.decoded = Work(), Work()
         self._in_place = writes_in_place(model.hparams, TARGET)
-        traced = traced_onnx(
-            trace_step,
-            model,
-            choices=model.tokenizer.choices,
-            kv_scales=model.kv_scales,
-            target=TARGET,
-        )
-        self._graph_sha256 = hashlib.sha256(traced.proto).hexdigest()
-        self._session = open_session(traced, threads, profiled=profiled)
+        kept: dict[str, Any] = {"kv_scales": model.kv_scales, "target": TARGET}
+        graphs = {"step": traced_onnx(trace_step, model, choices=model.tokenizer.choices, **kept)}
+        if model.kv_scales is not None and self._in_place:
+            graphs["prefill"] = traced_onnx(trace_prefill, model, **kept)
+        self._sha256 = {name: hashlib.sha256(g.proto).hexdigest() for name, g in graphs.items()}
+        self._sessions = {
+            name: open_session(graph, threads, profiled=profiled) for name, graph in graphs.items()
+        }
         self._step: _Step | None = None
 
     def describe(self) -> dict[str, Any]:
-        """What it runs, with the hash of the graph."""
-        return {"target": TARGET, "graph_sha256": self._graph_sha256}
+        """What it runs, with the hash of each graph."""
+        return {"target": TARGET, "graphs_sha256": self._sha256}
 
     def operator_seconds(self) -> dict[str, float]:
         """Seconds by operator type so far; ends the profile."""
-        path = Path(self._session.end_profiling())
-        events = json.loads(path.read_bytes())
-        path.unlink()
         seconds: defaultdict[str, float] = defaultdict(float)
-        for event in events:
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-                seconds[event["args"]["op_name"]] += event["dur"] / 1e6
+        for session in self._sessions.values():
+            path = Path(session.end_profiling())
+            for event in json.loads(path.read_bytes()):
+                if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+                    seconds[event["args"]["op_name"]] += event["dur"] / 1e6
+            path.unlink()
         return dict(seconds)
 
     @property
@@ -142,8 +141,7 @@ class Engine:
     def prefill(self, slot: int, ids: Sequence[int], past: int = 0) -> None:
         """Put tokens to a slot's places from `past` on."""
         start_s = time.perf_counter()
-        n_seq = _even(len(ids))
-        step = self._bind([array[slot : slot + 1] for array in self.cache.arrays], n_seq, 0)
+        step = self._prefill_step([a[slot : slot + 1] for a in self.cache.arrays], _even(len(ids)))
         step.inputs[0, : len(ids)] = ids
         step.past[:] = past
         step.run()
@@ -154,7 +152,7 @@ class Engine:
         start_s = time.perf_counter()
         n_cap = _even(max(map(len, prompts)))
         apart = self._apart.shaped(len(prompts), n_cap)
-        step = self._bind(apart, n_cap, 0)
+        step = self._prefill_step(apart, n_cap)
         for row, ids in enumerate(prompts):
             step.inputs[row, : len(ids)] = ids
         step.run()
@@ -179,7 +177,9 @@ class Engine:
         n = len(tokens)
         step = self._step
         if step is None or len(step.past) != n or (step.logits is None) == with_logits:
-            step = self._bind([a[:n] for a in self.cache.arrays], 1, 1, with_logits=with_logits)
+            cache = [array[:n] for array in self.cache.arrays]
+            n_vocab = self.hparams["n_vocab"] if with_logits else None
+            step = _Step(self._sessions["step"], cache, 1, 1, n_vocab, in_place=self._in_place)
             self._step = step
         step.inputs[:, 0] = tokens
         step.past[:] = past
@@ -187,11 +187,9 @@ class Engine:
         self._count(self.decoded, n, start_s)
         return Decoded(step.tokens, step.logprobs, step.logits)
 
-    def _bind(
-        self, cache: list[CacheArray], n_seq: int, n_read: int, *, with_logits: bool = False
-    ) -> "_Step":
-        n_vocab = self.hparams["n_vocab"] if with_logits else None
-        return _Step(self._session, cache, n_seq, n_read, n_vocab, in_place=self._in_place)
+    def _prefill_step(self, cache: list[CacheArray], n_seq: int) -> "_Step":
+        session = self._sessions.get("prefill", self._sessions["step"])
+        return _Step(session, cache, n_seq, 0, None, in_place=self._in_place)
 
     @staticmethod
     def _count(work: Work, tokens: int, start_s: float) -> None:
@@ -210,7 +208,7 @@ def _even(n_tokens: int) -> int:
 
 
 class _Step:
-    """The graph's inputs and outputs, bound to memory: it can run again and again."""
+    """A graph's inputs and outputs, bound to memory: it can run again and again."""
 
     def __init__(
         self,
@@ -247,11 +245,12 @@ class _Step:
         }
         if n_vocab is not None:
             outputs["logits"] = self.logits = np.zeros((batch * n_read, n_vocab), np.float32)
-        for arrays, bind in (
-            (inputs, self._binding.bind_input),
-            (outputs, self._binding.bind_output),
+        for arrays, bind, wanted in (
+            (inputs, self._binding.bind_input, session.get_inputs()),
+            (outputs, self._binding.bind_output, session.get_outputs()),
         ):
-            for name, array in arrays.items():
+            for name in {value.name for value in wanted} & arrays.keys():
+                array = arrays[name]
                 bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
     def run(self) -> None:
@@ -291,25 +290,34 @@ def open_session(
     options.enable_mem_pattern = False
     if profiled:
         options.enable_profiling = True
-        options.profile_file_prefix = str(Path(tempfile.gettempdir()) / f"picobatch-{os.getpid()}")
+        name = f"picobatch-{os.getpid()}-{time.monotonic_ns()}"
+        options.profile_file_prefix = str(Path(tempfile.gettempdir()) / name)
     if lean:
         options.enable_cpu_mem_arena = False
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.add_session_config_entry(  # else the output projection is stored transposed too
             "optimization.constant_folding_max_output_size_in_bytes", str(FOLDED_BYTES)
         )
-    if isinstance(model, TracedModel) and model.folder is not None:
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(model.folder)
-        )
-    elif isinstance(model, TracedModel):
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(a) for a in model.weights.values()]
-        options.add_external_initializers(list(model.weights), values)
-    return onnxruntime.InferenceSession(
+    values: dict[str, Any] = {}
+    if isinstance(model, TracedModel):
+        values = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(array)
+            for name, array in model.weights.items()
+        }
+        if model.folder is None:
+            options.add_external_initializers(list(values), list(values.values()))
+        else:
+            folder = "session.model_external_initializers_file_folder_path"
+            options.add_session_config_entry(folder, str(model.folder))
+            for name, value in values.items():
+                options.add_initializer(name, value)
+    session = onnxruntime.InferenceSession(
         str(model) if isinstance(model, Path) else model.proto,
         options,
         providers=["CPUExecutionProvider"],
     )
+    session.shared_weights = values  # are not copied: they must live as long
+    return session
 
 
 def runtime_version() -> str:

@@ -7,7 +7,14 @@ import onnxruntime
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from exporter import to_onnx, trace_forward, trace_next_logits, trace_step, writes_in_place
+from exporter import (
+    to_onnx,
+    trace_forward,
+    trace_next_logits,
+    trace_prefill,
+    trace_step,
+    writes_in_place,
+)
 from exporter.targets import TARGETS
 from reference import HParams, gpt2, next_logits
 from reference.generate import greedy_step
@@ -187,3 +194,28 @@ def test_the_step_of_every_target_in_onnxruntime(random_params, sizes, target, h
         for row, past in enumerate(feeds["past"]):
             end = past + sizes["n_seq"]
             np.testing.assert_allclose(one[row, :, :end], other[row, :, :end], atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", STEPS[1:])
+@pytest.mark.parametrize("kept", ["float32", "int8"])
+def test_prefill_leaves_what_the_step_leaves(random_params, sizes, kept):
+    """By attention in float32 in either case; in 8 bits the first block's numbers are the same."""
+    hparams = HParams(n_vocab=97, n_ctx=16, n_embd=24, n_head=3, n_layer=2)
+    params = random_params(hparams)
+    scales = kv_scales(params, hparams) if kept == "int8" else None
+    graph = trace_prefill(params, hparams, kv_scales=scales)
+    attention = [node for node in graph.nodes if node.op == "GroupQueryAttention"]
+    assert len(attention) == 2
+    assert not any("kv_cache_bit_width" in node.attributes for node in attention)
+    assert "ln_f.g" not in graph.weights  # nothing is read
+    feeds, cache = step_feeds(hparams, **sizes, scales=scales)
+    *_, grown = greedy_step(**feeds, cache=cache, choices=slice(None), **params, n_head=3)
+    del feeds["read"]
+    session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString())
+    found = run_step(session, feeds, cache)
+    for n, (one, other) in enumerate(zip(keys_and_values(grown, "grown"), found, strict=True)):
+        for row, past in enumerate(feeds["past"]):
+            end = past + sizes["n_seq"]
+            expected = one[1][row, :, :end].astype(float)
+            diff = np.abs(expected - other[row, :, :end])
+            assert diff.max() <= (1e-5 if kept == "float32" else 0 if n < 2 else 1)

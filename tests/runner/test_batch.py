@@ -276,7 +276,7 @@ def test_provenance_in_footer_and_manifest(tmp_path, prompts, demo):
     assert footer["check"]["rows"] == 2
     assert footer["settings"]["max_new_tokens"] == 6
     assert set(footer["versions"]) >= {"picobatch", "numpy", "onnx", "onnxruntime", "pyarrow"}
-    assert len(footer["engine"]["graph_sha256"]) == 64
+    assert len(footer["engine"]["graphs_sha256"]["step"]) == 64
     assert footer["engine"]["most_slots"] == len(set(PROMPTS))
     stages = {"load", "read", "tokenize", "prefill", "decode", "check", "write", "total"}
     assert footer["elapsed_s"].keys() == stages
