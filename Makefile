@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO_OUTPUT ?= build/completions.parquet
 
-.PHONY: demo test lint nightly oracle model clean
+.PHONY: demo test lint nightly oracle clients model clean
 
 demo: $(VENV)/.installed ## complete the sample prompts with the bundled model
 	mkdir -p $(dir $(DEMO_OUTPUT))
@@ -12,7 +12,7 @@ demo: $(VENV)/.installed ## complete the sample prompts with the bundled model
 	$(BIN)/runner inspect $(DEMO_OUTPUT) --rows 6 | tail -n 6
 
 test: $(VENV)/.installed-test ## every test but the nightly ones
-	$(BIN)/pytest -m "not nightly and not oracle and not tensorflow"
+	$(BIN)/pytest -m "not nightly and not oracle and not tensorflow and not clients"
 
 lint: $(VENV)/.installed-test ## ruff and mypy --strict
 	$(BIN)/ruff check .
@@ -26,6 +26,9 @@ nightly: $(VENV)/.installed-test ## the long tests
 oracle: $(VENV)-oracle/.installed $(VENV)-tensorflow/.installed ## compare with transformers and TensorFlow, each in an environment of its own
 	$(VENV)-oracle/bin/pytest -m oracle -n 0
 	$(VENV)-tensorflow/bin/pytest -m tensorflow -n 0
+
+clients: $(VENV)-clients/.installed ## run an exported folder in other programs
+	$(VENV)-clients/bin/pytest -m clients -n 0
 
 model: $(VENV)-train/.installed ## train the bundled model again, from scratch
 	$(VENV)-train/bin/python -m training.train
@@ -45,6 +48,12 @@ $(VENV)-oracle/.installed: pyproject.toml
 	$(VENV)-oracle/bin/python -m pip install --quiet --editable ".[test,oracle]"
 	touch $@
 
+$(VENV)-clients/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)-clients
+	$(VENV)-clients/bin/python -m pip install --quiet torch==2.13.0
+	$(VENV)-clients/bin/python -m pip install --quiet --editable ".[test,clients]"
+	touch $@
+
 $(VENV)-tensorflow/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)-tensorflow
 	$(VENV)-tensorflow/bin/python -m pip install --quiet --editable ".[test,tensorflow]"
@@ -57,4 +66,4 @@ $(VENV)-train/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-oracle $(VENV)-tensorflow $(VENV)-train build dist
+	rm -rf $(VENV) $(VENV)-clients $(VENV)-oracle $(VENV)-tensorflow $(VENV)-train build dist

@@ -10,6 +10,7 @@ from reference.generate import greedy_step
 from reference.gpt2 import Array
 from reference.kv_cache import LayerCache, cached_attention_int8, cached_logits
 from reference.tokenizer import Choices
+from reference.with_past import logits_with_past
 
 from .graph import Graph
 from .tracer import DEFAULT_OPSET, Input, trace
@@ -19,7 +20,7 @@ def trace_forward(
     params: dict[str, Any],
     hparams: HParams,
     *,
-    n_ctx: int,
+    n_ctx: int | None = None,
     target: str = "portable",
     opset: int = DEFAULT_OPSET,
 ) -> Graph:
@@ -32,14 +33,14 @@ def trace_forward(
     ----------
     params, hparams
         As in a `Model`.
-    n_ctx : int
-        Length of the graph's rows, at most the model's.
+    n_ctx : int, optional
+        Length of the graph's rows; by default, and at most, the model's.
     target, opset
         As in `trace`.
     """
     return trace(
         gpt2,
-        Input(["batch", n_ctx], np.int64, "input_ids"),
+        Input(["batch", n_ctx or hparams["n_ctx"]], np.int64, "input_ids"),
         *_weights(params, hparams),
         target=target,
         opset=opset,
@@ -51,7 +52,7 @@ def trace_next_logits(
     params: dict[str, Any],
     hparams: HParams,
     *,
-    n_ctx: int,
+    n_ctx: int | None = None,
     target: str = "portable",
     opset: int = DEFAULT_OPSET,
 ) -> Graph:
@@ -61,12 +62,58 @@ def trace_next_logits(
     """
     return trace(
         next_logits,
-        Input(["batch", n_ctx], np.int64, "input_ids"),
+        Input(["batch", n_ctx or hparams["n_ctx"]], np.int64, "input_ids"),
         Input(["batch"], np.int64, "last"),
         *_weights(params, hparams),
         target=target,
         opset=opset,
         outputs=["logits"],
+    )
+
+
+def trace_with_past(
+    params: dict[str, Any],
+    hparams: HParams,
+    *,
+    target: str = "portable",
+    opset: int = DEFAULT_OPSET,
+) -> Graph:
+    """The graph of `logits_with_past`, under the names that clients know.
+
+    Inputs: `input_ids` and `position_ids` int64 [batch_size, sequence_length], `attention_mask`
+    int64 [batch_size, past_sequence_length + sequence_length], and for each block N
+    `past_key_values.N.key` and `.value` float32 [batch_size, n_head, past_sequence_length, d].
+    Outputs: `logits` float32 [batch_size, sequence_length, n_vocab], `present.N.key` and `.value`.
+
+    Parameters
+    ----------
+    params, hparams
+        As in a `Model`.
+    target, opset
+        As in `trace`.
+    """
+    batch, new, past = "batch_size", "sequence_length", "past_sequence_length"
+    n_head, names = hparams["n_head"], ("key", "value")
+    held = Input([batch, n_head, past, hparams["n_embd"] // n_head], np.float32)
+
+    @functools.wraps(logits_with_past)
+    def with_past(*args: Any) -> list[Any]:
+        logits, present = logits_with_past(*args)
+        return [logits, *(layer[name] for layer in present for name in names)]  # type: ignore[literal-required]
+
+    return trace(
+        with_past,
+        Input([batch, new], np.int64),
+        Input([batch, f"{past} + {new}"], np.int64),
+        Input([batch, new], np.int64),
+        [{"key": held, "value": held} for _ in range(hparams["n_layer"])],
+        *_weights(params, hparams),
+        target=target,
+        opset=opset,
+        outputs=[
+            "logits",
+            *(f"present.{n}.{name}" for n in range(hparams["n_layer"]) for name in names),
+        ],
     )
 
 

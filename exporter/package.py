@@ -20,10 +20,15 @@ from reference.tree import tree_map
 from .errors import ExportError
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
 # File names of the graphs, in either of two folders: a new export has one for them, as other
-# runtimes expect it; beside a model's own weights they lie in the model's folder itself.
-GRAPHS = {"forward": "model.onnx", "next_logits": "next_logits.onnx"}
+# runtimes expect it; beside a model's own weights they lie in the model's folder itself. Programs
+# that generate look for `model.onnx`.
+GRAPHS = {
+    "with_past": "model.onnx",
+    "forward": "forward.onnx",
+    "next_logits": "next_logits.onnx",
+}
 FOLDERS = ("onnx/", "")
 
 
@@ -67,7 +72,7 @@ class Package:
         ExportError
             Where they are not the weights that the manifest names.
         """
-        path = self.graph_path("forward")
+        path = self.graph_path("with_past")
         files = {self.directory / name for name in self.manifest["files"]}
         found = _initializers(path, files)
 

@@ -30,6 +30,7 @@ from .recorder import Recorder, as_array, check_dtype, is_tracer
 from .targets import composites_of
 
 DEFAULT_OPSET = 17
+PLUS = " + "  # between the names of axes whose lengths are added
 OPSETS = range(13, 27)  # what the rows are written for and tested with
 # Of the symbolic axes after the batch: no two, nor their sums, are alike in both runs.
 PROBE_LENGTHS = [(101, 211), (307, 503), (709, 907), (1009, 2003)]
@@ -43,7 +44,8 @@ class Input:
     ----------
     shape : sequence of int or str
         A number fixes a length, a name makes the axis symbolic. The first name met is the
-        batch axis: along it rows must not meet (no reduction, no indexing).
+        batch axis: along it rows must not meet (no reduction, no indexing). A sum of names that
+        other inputs have, `past + sequence`, is as long as both.
     dtype : dtype
         Element type.
     name : str, optional
@@ -238,7 +240,7 @@ class _Arguments:
             for _, leaf in tree.leaves(spec)
             if isinstance(leaf, Input)
             for length in leaf.shape
-            if isinstance(length, str)
+            if isinstance(length, str) and PLUS not in length
         ]
         symbols = list(dict.fromkeys(names))
         if len(symbols) - 1 > len(PROBE_LENGTHS):
@@ -278,7 +280,8 @@ class _Arguments:
 
     def _input(self, name: str, spec: Input) -> Tracer:
         shape: list[Length] = [
-            self._dims[length] if isinstance(length, str) else length for length in spec.shape
+            self._length(name, length) if isinstance(length, str) else length
+            for length in spec.shape
         ]
         if not all(type(n) is str or (type(n) is int and n > 0) for n in spec.shape):
             raise TraceError(
@@ -298,6 +301,15 @@ class _Arguments:
             np.zeros(shape_in_run(value.shape, run), value.dtype) for run in range(self._runs)
         ]
         return Tracer(self._recorder, value, tuple(probes))
+
+    def _length(self, name: str, length: str) -> Length:
+        try:
+            return functools.reduce(operator.add, (self._dims[part] for part in length.split(PLUS)))
+        except KeyError as e:
+            raise TraceError(
+                f"input {name}: the axis `{length}` names {e}, which no input has; expected a sum "
+                "of axes that others have. Mend the Input."
+            ) from None
 
     def _weight(self, path: str, array: Any) -> Tracer:
         as_array(array)

@@ -11,11 +11,12 @@ from typing import Any
 
 from reference import HParams, Model, __version__
 from reference.checkpoint.weights import Checkpoint
-from reference.tokenizer_files import write_tokenizer
+from reference.tokenizer_write import write_tokenizer
 from reference.tree import leaves
 
+from .clients import CONFIGURATIONS
 from .errors import ExportError
-from .gpt2 import trace_forward, trace_next_logits
+from .gpt2 import trace_forward, trace_next_logits, trace_with_past
 from .graph import Graph
 from .model import Weights, check_file, to_onnx
 from .package import FORMAT, GRAPHS, MANIFEST, Package, fingerprint
@@ -23,6 +24,7 @@ from .tracer import DEFAULT_OPSET
 
 WEIGHTS_FILE = "model.onnx_data"
 TRACED_BY: dict[str, Callable[..., Graph]] = {
+    "with_past": trace_with_past,
     "forward": trace_forward,
     "next_logits": trace_next_logits,
 }
@@ -97,9 +99,8 @@ class GraphSet:
     @classmethod
     def trace(cls, model: Model, target: str, opset: int) -> "GraphSet":
         """Trace every graph over the model's whole n_ctx."""
-        options = {"n_ctx": model.hparams["n_ctx"], "target": target, "opset": opset}
         traced = {
-            name: trace_graph(model.params, model.hparams, **options)
+            name: trace_graph(model.params, model.hparams, target=target, opset=opset)
             for name, trace_graph in TRACED_BY.items()
         }
         return cls(model, traced, target, opset)
@@ -159,8 +160,9 @@ def _export_new(graphs: GraphSet, directory: Path, verify: Verify | None) -> Pac
         weights = Weights.lay_out(WEIGHTS_FILE, arrays)
         weights.write(part / "onnx", arrays, model.checkpoint.stored)
         graphs.write(part, "onnx/", weights, [])
-        write_tokenizer(model.tokenizer, part)
-        (part / "config.json").write_bytes(_json(_config(model)))
+        write_tokenizer(model.tokenizer, part, model.hparams["n_ctx"])
+        for file, make in CONFIGURATIONS.items():
+            (part / file).write_bytes(_json(make(model)))
         files = [path for path in part.rglob("*") if path.is_file()]
         package = graphs.package(part, "onnx/", files, verify, [])
         if directory.exists():
@@ -250,26 +252,6 @@ def _shortened(model: Model, n_ctx: int | None) -> Model:
         stored["wpe"] = replace(stored["wpe"], shape=params["wpe"].shape, crc32c=None)
         checkpoint = replace(checkpoint, stored=stored, files=model.checkpoint.files)
     return replace(model, hparams=hparams, checkpoint=checkpoint)
-
-
-def _config(model: Model) -> dict[str, Any]:
-    """Hugging Face's `config.json`, which other runtimes and our own loader read."""
-    hparams, eos_id = model.hparams, model.tokenizer.eos_id
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "vocab_size": hparams["n_vocab"],
-        "n_positions": hparams["n_ctx"],
-        "n_ctx": hparams["n_ctx"],
-        "n_embd": hparams["n_embd"],
-        "n_head": hparams["n_head"],
-        "n_layer": hparams["n_layer"],
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-05,
-        "bos_token_id": eos_id,
-        "eos_token_id": eos_id,
-        "tie_word_embeddings": "lm_head" not in model.params,
-    }
 
 
 def _describe(graph: Graph, file: str) -> dict[str, Any]:

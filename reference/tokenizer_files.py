@@ -1,6 +1,5 @@
-"""Tokenizer files of OpenAI's and Hugging Face's layouts -> `Tokenizer`, and back."""
+"""Tokenizer files of OpenAI's and Hugging Face's layouts -> `Tokenizer`."""
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -112,27 +111,6 @@ def load_tokenizer(vocab_path: Path, merges_path: Path) -> Tokenizer:
         return Tokenizer(*_read_pair(vocab_path, merges_path))
     except TokenizerError as e:
         raise TokenizerError(f"{vocab_path.parent}: {e}") from None
-
-
-def write_tokenizer(tokenizer: Tokenizer, directory: Path) -> None:
-    """Write `vocab.json` and `merges.txt`, and what else is needed to read the same back."""
-    merges = "".join(f"{left} {right}\n" for left, right in tokenizer.merges)
-    (directory / "merges.txt").write_text(f"#version: 0.2\n{merges}", encoding="utf-8")
-    _write_json(directory / "vocab.json", tokenizer.vocab)
-    end_id = tokenizer.vocab.get(END_OF_TEXT, -1)
-    default = AddedToken(END_OF_TEXT, end_id, special=True)
-    added = [token for token in tokenizer.added.values() if token != default]
-    if added:
-        _write_json(directory / ADDED, {token.content: token.token_id for token in added})
-        decoder = {
-            str(token.token_id): {
-                "content": token.content,
-                "special": token.special,
-                "normalized": token.normalized,
-            }
-            for token in added
-        }
-        _write_json(directory / CONFIG, {"added_tokens_decoder": decoder})
 
 
 def _read_whole(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], list[AddedToken]]:
@@ -313,7 +291,3 @@ def _not_implemented(path: Path, option: str, value: Any, values: Sequence[Any])
         f"{path}: {option} is {str(value)[:80]!r}, which is not implemented; expected "
         f"{' or '.join(map(repr, values))}. Use a model with GPT-2's tokenizer."
     )
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

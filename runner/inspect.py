@@ -1,6 +1,7 @@
 """What `runner inspect` prints: where a file or an exported folder came from."""
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,6 +12,8 @@ from exporter import open_package
 from .errors import InputError
 from .provenance import read_provenance
 from .writer import read_rows
+
+NUMBER = r"\.\d+\."  # of a block, in a name
 
 
 def inspect_path(path: Path, *, as_json: bool = False) -> str:
@@ -84,8 +87,8 @@ def _package_lines(found: dict[str, Any]) -> list[str]:
     for name, graph in found["graphs"].items():
         lines += [
             f"graph        {name}: {graph['file']}, {graph['nodes']} nodes",
-            f"  inputs     {_pairs(graph['inputs'])}",
-            f"  outputs    {_pairs(graph['outputs'])}",
+            f"  inputs     {_values(graph['inputs'])}",
+            f"  outputs    {_values(graph['outputs'])}",
         ]
         if found["parity"]:
             lines.append(f"  parity     {_verdict(found['parity'][name])}")
@@ -125,6 +128,19 @@ def _verdict(check: dict[str, Any]) -> str:
         f"{check['positions']} positions, max difference {check['max_abs_diff']:.2g} "
         f"(tolerance {check['tolerance']:.2g}), near ties {check['near_ties']}, "
         f"disagreements {check['disagreements']}"
+    )
+
+
+def _values(shapes: dict[str, str]) -> str:
+    """A graph's inputs or outputs, those that each block has only once."""
+    alike: dict[str, list[str]] = {}
+    for name, shape in shapes.items():
+        alike.setdefault(f"{re.sub(NUMBER, '.N.', name)} {shape}", []).append(name)
+    return ", ".join(
+        f"{names[0]} {shapes[names[0]]}"
+        if len(names) == 1
+        else f"{text} (N = 0 to {len(names) - 1})"
+        for text, names in alike.items()
     )
 
 

@@ -13,6 +13,7 @@ from exporter import (
     trace_next_logits,
     trace_prefill,
     trace_step,
+    trace_with_past,
     writes_in_place,
 )
 from exporter.targets import TARGETS
@@ -20,6 +21,8 @@ from reference import HParams, gpt2, next_logits
 from reference.generate import greedy_step
 from reference.int8 import kv_scales
 from reference.kv_cache import empty_cache
+from reference.tree import leaves
+from reference.with_past import logits_with_past
 
 # onnxruntime against NumPy, in standard deviations of the logits: measured 1e-6 on these
 # models; the formats' own bound for float32 is 2e-3.
@@ -219,3 +222,62 @@ def test_prefill_leaves_what_the_step_leaves(random_params, sizes, kept):
             expected = one[1][row, :, :end].astype(float)
             diff = np.abs(expected - other[row, :, :end])
             assert diff.max() <= (1e-5 if kept == "float32" else 0 if n < 2 else 1)
+
+
+# The graph with past, which other programs drive.
+
+
+def with_past_feeds(hparams, past, n_seq):
+    """Rows with padding on either side, and a past of random numbers."""
+    rng = np.random.default_rng(0)
+    mask = np.ones((3, past + n_seq), np.int64)
+    mask[0, :1], mask[1, -1:] = 0, 0
+    shape = (3, hparams["n_head"], past, hparams["n_embd"] // hparams["n_head"])
+    cache = [
+        {name: rng.standard_normal(shape, np.float32) for name in ("key", "value")}
+        for _ in range(hparams["n_layer"])
+    ]
+    return {
+        "input_ids": rng.integers(0, hparams["n_vocab"], (3, n_seq)),
+        "attention_mask": mask,
+        "position_ids": np.maximum(np.cumsum(mask, axis=1) - 1, 0)[:, past:],
+    }, cache
+
+
+@pytest.mark.parametrize("opset", [17, 26])
+@pytest.mark.parametrize(("past", "n_seq"), [(0, 5), (4, 1), (3, 2)])
+def test_with_past_bit_identical_in_the_reference_evaluator(tiny, past, n_seq, opset):
+    hparams, params = tiny
+    graph = trace_with_past(params, hparams, target="primitives", opset=opset)
+    feeds, cache = with_past_feeds(hparams, past, n_seq)
+    logits, present = logits_with_past(**feeds, past_key_values=cache, **params, n_head=3)
+    named = {f"past_key_values.{path}": array for path, array in leaves(cache)}
+    found = ReferenceEvaluator(to_onnx(graph)).run(None, feeds | named)
+    for one, other in zip(found, [logits, *(a for _, a in leaves(present))], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("past", "n_seq"), [(0, 5), (4, 1), (3, 2)])
+def test_with_past_in_onnxruntime_under_the_names_that_clients_know(tiny, target, past, n_seq):
+    hparams, params = tiny
+    graph = trace_with_past(params, hparams, target=target)
+    shapes = {value.name: [str(n) for n in value.shape] for value in graph.inputs + graph.outputs}
+    new, both = "sequence_length", "past_sequence_length + sequence_length"
+    assert shapes["attention_mask"] == ["batch_size", both]
+    assert shapes["past_key_values.1.value"][2] == "past_sequence_length"
+    assert shapes["present.1.value"][2] == both
+    assert shapes["logits"] == ["batch_size", new, "97"]
+    feeds, cache = with_past_feeds(hparams, past, n_seq)
+    logits, present = logits_with_past(**feeds, past_key_values=cache, **params, n_head=3)
+    named = {f"past_key_values.{path}": array for path, array in leaves(cache)}
+    session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString())
+    found = session.run(None, feeds | named)
+    assert [output.name for output in session.get_outputs()][:3] == [
+        "logits",
+        "present.0.key",
+        "present.0.value",
+    ]
+    np.testing.assert_allclose(found[0], logits, rtol=0, atol=TOLERANCE * logits.std())
+    for one, (_, other) in zip(found[1:], leaves(present), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)

@@ -27,11 +27,16 @@ def test_the_folder_and_its_manifest(package, demo):
     )
     assert files == [
         "config.json",
+        "genai_config.json",
+        "generation_config.json",
         "manifest.json",
         "merges.txt",
+        "onnx/forward.onnx",
         "onnx/model.onnx",
         "onnx/model.onnx_data",
         "onnx/next_logits.onnx",
+        "tokenizer.json",
+        "tokenizer_config.json",
         "vocab.json",
     ]
     manifest = json.loads((package.directory / "manifest.json").read_text())
@@ -40,10 +45,10 @@ def test_the_folder_and_its_manifest(package, demo):
     assert not (package.directory.parent / "demo.part").exists()
 
 
-def test_both_graphs_share_one_weights_file(package):
+def test_all_graphs_share_one_weights_file(package):
     weights = (package.directory / "onnx" / "model.onnx_data").stat().st_size
     assert weights > 4_000_000
-    for name in ("forward", "next_logits"):
+    for name in ("with_past", "forward", "next_logits"):
         proto = onnx.load(package.graph_path(name), load_external_data=False)
         outside = [t for t in proto.graph.initializer if t.data_location == 1]
         assert {t.external_data[0].value for t in outside} == {"model.onnx_data"}

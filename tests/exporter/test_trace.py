@@ -461,3 +461,18 @@ def test_two_symbolic_axes_that_meet():
 def test_constant_arrays_that_are_empty():
     with pytest.raises(TraceError, match="zero-length axis"):
         trace(lambda x: np.where(x > 0, x, np.ones((0, 1, 4), np.float32)), X)
+
+
+def test_an_axis_that_is_as_long_as_two_others_together():
+    def joined(x, y, both):
+        return np.concatenate([x, y], axis=1) + both
+
+    one, other = Input(["batch", "past"], np.float32), Input(["batch", "new"], np.float32)
+    graph = trace(joined, one, other, Input(["batch", "past + new"], np.float32))
+    assert str(graph.outputs[0]) == "joined float32 [batch, past + new]"
+    x, y, both = (np.ones((2, n), np.float32) for n in (3, 4, 7))
+    session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString())
+    found = session.run(None, {"x": x, "y": y, "both": both})[0]
+    np.testing.assert_array_equal(found, joined(x, y, both))
+    with pytest.raises(TraceError, match="`old \\+ new` names 'old', which no input has"):
+        trace(joined, one, other, Input(["batch", "old + new"], np.float32))

@@ -20,7 +20,8 @@ from runner import RunSettings, run
 from runner.check import check_directory
 
 OPENAI = Path(__file__).parents[1] / "golden" / "tensorflow" / "gpt2"
-BESIDE = ["manifest.json", "model.onnx", "next_logits.onnx"]
+GRAPH_FILES = ["forward.onnx", "model.onnx", "next_logits.onnx"]
+BESIDE = ["manifest.json", *GRAPH_FILES]
 
 
 def untie(folder):
@@ -89,11 +90,11 @@ def test_beside_the_weights_nothing_is_copied(model_dir, n_ctx):
     assert snapshot(model_dir) == before
     assert_computes(package, model)
     (weights,) = {path.name for path in model.checkpoint.files}
-    for name in ("model.onnx", "next_logits.onnx"):
+    for name in GRAPH_FILES:
         assert external_files(model_dir / name) == {weights}
         assert (model_dir / name).stat().st_size < 1_000_000
     manifest = open_package(model_dir).manifest
-    assert set(manifest["files"]) == {"model.onnx", "next_logits.onnx", weights}
+    assert set(manifest["files"]) == {*GRAPH_FILES, weights}
     assert all(report.agrees for report in check_directory(model_dir).values())
     assert load_model(model_dir).weights_sha256 == model.weights_sha256
 
@@ -184,11 +185,7 @@ def test_the_models_own_folder_by_any_name(tmp_path, monkeypatch, model, directo
     monkeypatch.chdir(tmp_path)
     names = {"absolute": str(tmp_path / "m")}
     export(load_model(names.get(model, model)), names.get(directory, directory), n_ctx=8)
-    assert set(open_package("m").manifest["files"]) == {
-        "model.onnx",
-        "next_logits.onnx",
-        "model.safetensors",
-    }
+    assert set(open_package("m").manifest["files"]) == {*GRAPH_FILES, "model.safetensors"}
     assert all(report.agrees for report in check_directory("link").values())
 
 
@@ -267,7 +264,7 @@ def test_a_manifest_that_was_tampered_with(demo, tmp_path, change, message):
         check_directory(tmp_path / "out")
 
 
-@pytest.mark.parametrize("graph", ["model.onnx", "next_logits.onnx"])
+@pytest.mark.parametrize("graph", GRAPH_FILES)
 @pytest.mark.parametrize("how", ["node", "output", "operator"])
 def test_a_graph_that_was_exchanged_together_with_its_hash(demo, tmp_path, graph, how):
     export(demo, tmp_path / "out", n_ctx=8)

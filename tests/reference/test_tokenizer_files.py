@@ -12,7 +12,8 @@ from reference import TokenizerError, load_model
 from reference.added_tokens import AddedToken
 from reference.models import DEMO_DIR
 from reference.tokenizer import Tokenizer
-from reference.tokenizer_files import read_tokenizer, write_tokenizer
+from reference.tokenizer_files import read_tokenizer
+from reference.tokenizer_write import write_tokenizer
 
 
 def build(tokenizer, added=()):
@@ -242,9 +243,37 @@ def test_what_is_written_is_read_back(ours, tmp_path_factory, text):
 
 
 def test_the_demo_vocabulary_is_written_as_it_was(demo, tmp_path):
-    write_tokenizer(demo.tokenizer, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["merges.txt", "vocab.json"]
+    write_tokenizer(demo.tokenizer, tmp_path, n_ctx=256)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "vocab.json",
+    ]
+    assert json.loads((tmp_path / "tokenizer_config.json").read_text())["model_max_length"] == 256
+    (tmp_path / "tokenizer.json").rename(tmp_path / "kept")
     assert read_tokenizer(tmp_path).sha256 == demo.tokenizer.sha256
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).unlink()
+    (tmp_path / "kept").rename(tmp_path / "tokenizer.json")
+    assert read_tokenizer(tmp_path).sha256 == demo.tokenizer.sha256
+
+
+@given(texts)
+def test_another_program_reads_the_same_tokens(gpt2_tokenizer, tmp_path_factory, text):
+    folder = tmp_path_factory.mktemp("written")
+    write_tokenizer(gpt2_tokenizer, folder)
+    theirs = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert theirs.encode(text).ids == gpt2_tokenizer.encode(text)
+    assert theirs.token_to_id("<|endoftext|>") == gpt2_tokenizer.eos_id
+
+
+def test_ids_that_do_not_follow_are_told_in_the_other_way(demo, tmp_path):
+    added = [AddedToken("<|far|>", 2310, special=True)]
+    tokenizer = Tokenizer(demo.tokenizer.vocab, demo.tokenizer.merges, added)
+    write_tokenizer(tokenizer, tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()
+    assert read_tokenizer(tmp_path).sha256 == tokenizer.sha256
 
 
 def edited(path, where, value):

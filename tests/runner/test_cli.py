@@ -168,7 +168,7 @@ def test_check_exits_with_4_where_a_graph_computes_something_else(exported, tmp_
     import onnx
 
     directory = shutil.copytree(exported[0], tmp_path / "edited")
-    path = directory / "onnx" / "model.onnx"
+    path = directory / "onnx" / "forward.onnx"
     proto = onnx.load(path, load_external_data=False)
     for node in proto.graph.node:
         if node.op_type == "Tanh":
@@ -180,7 +180,7 @@ def test_check_exits_with_4_where_a_graph_computes_something_else(exported, tmp_
     from exporter.package import fingerprint
 
     manifest = json.loads((directory / "manifest.json").read_text())
-    manifest["files"]["onnx/model.onnx"] = fingerprint(path)
+    manifest["files"]["onnx/forward.onnx"] = fingerprint(path)
     (directory / "manifest.json").write_text(json.dumps(manifest))
     open_package(directory)
     result = runner("check", directory)

@@ -1,0 +1,90 @@
+"""Files beside the graphs, for programs that load them: Hugging Face's and onnxruntime-genai's."""
+
+from collections.abc import Callable
+from typing import Any
+
+from reference import Model
+
+from .package import GRAPHS
+
+
+def config(model: Model) -> dict[str, Any]:
+    """Hugging Face's `config.json`, which our own loader reads too."""
+    hparams, eos_id = model.hparams, model.tokenizer.eos_id
+    return {
+        "architectures": ["GPT2LMHeadModel"],
+        "model_type": "gpt2",
+        "vocab_size": hparams["n_vocab"],
+        "n_positions": hparams["n_ctx"],
+        "n_ctx": hparams["n_ctx"],
+        "n_embd": hparams["n_embd"],
+        "n_head": hparams["n_head"],
+        "n_layer": hparams["n_layer"],
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-05,
+        "bos_token_id": eos_id,
+        "eos_token_id": eos_id,
+        "tie_word_embeddings": "lm_head" not in model.params,
+        "use_cache": True,
+        "transformers.js_config": {"use_external_data_format": True, "dtype": "fp32"},
+    }
+
+
+def generation_config(model: Model) -> dict[str, Any]:
+    """Hugging Face's `generation_config.json`: greedy, up to the end of the context."""
+    eos_id = model.tokenizer.eos_id
+    return {
+        "bos_token_id": eos_id,
+        "eos_token_id": eos_id,
+        "pad_token_id": eos_id,
+        "do_sample": False,
+    }
+
+
+def genai_config(model: Model) -> dict[str, Any]:
+    """onnxruntime-genai's `genai_config.json`."""
+    hparams, eos_id = model.hparams, model.tokenizer.eos_id
+    end = 0 if eos_id is None else eos_id
+    return {
+        "model": {
+            "type": "decoder",  # "gpt2" means another layout of the past
+            "bos_token_id": end,
+            "eos_token_id": end,
+            "pad_token_id": end,
+            "vocab_size": hparams["n_vocab"],
+            "context_length": hparams["n_ctx"],
+            "decoder": {
+                "session_options": {"provider_options": []},
+                "filename": f"onnx/{GRAPHS['with_past']}",
+                "head_size": hparams["n_embd"] // hparams["n_head"],
+                "hidden_size": hparams["n_embd"],
+                "num_attention_heads": hparams["n_head"],
+                "num_key_value_heads": hparams["n_head"],
+                "num_hidden_layers": hparams["n_layer"],
+                "inputs": {
+                    "input_ids": "input_ids",
+                    "attention_mask": "attention_mask",
+                    "position_ids": "position_ids",
+                    "past_key_names": "past_key_values.%d.key",
+                    "past_value_names": "past_key_values.%d.value",
+                },
+                "outputs": {
+                    "logits": "logits",
+                    "present_key_names": "present.%d.key",
+                    "present_value_names": "present.%d.value",
+                },
+            },
+        },
+        "search": {
+            "do_sample": False,
+            "max_length": hparams["n_ctx"],
+            "past_present_share_buffer": False,
+        },
+    }
+
+
+CONFIGURATIONS: dict[str, Callable[[Model], dict[str, Any]]] = {
+    "config.json": config,
+    "generation_config.json": generation_config,
+    "genai_config.json": genai_config,
+}
