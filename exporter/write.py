@@ -20,7 +20,10 @@ from .gpt2 import trace_forward, trace_next_logits, trace_with_past
 from .graph import Graph
 from .model import Weights, check_file, to_onnx
 from .package import FORMAT, GRAPHS, MANIFEST, Package, fingerprint
+from .readme import readme
 from .tracer import DEFAULT_OPSET
+from .vectors import FOLDER as VECTORS
+from .vectors import vectors
 
 WEIGHTS_FILE = "model.onnx_data"
 TRACED_BY: dict[str, Callable[..., Graph]] = {
@@ -163,6 +166,10 @@ def _export_new(graphs: GraphSet, directory: Path, verify: Verify | None) -> Pac
         write_tokenizer(model.tokenizer, part, model.hparams["n_ctx"])
         for file, make in CONFIGURATIONS.items():
             (part / file).write_bytes(_json(make(model)))
+        (part / "README.md").write_text(readme(model), "utf-8", "replace")
+        (part / VECTORS).mkdir()
+        for file, content in vectors(model).items():
+            (part / VECTORS / file).write_bytes(content)
         files = [path for path in part.rglob("*") if path.is_file()]
         package = graphs.package(part, "onnx/", files, verify, [])
         if directory.exists():

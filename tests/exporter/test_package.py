@@ -1,10 +1,12 @@
 import json
+import re
 import shutil
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tokenizers
 
 from exporter import ExportError, export, open_package
 from reference import gpt2, load_model
@@ -26,6 +28,7 @@ def test_the_folder_and_its_manifest(package, demo):
         str(p.relative_to(package.directory)) for p in package.directory.rglob("*") if p.is_file()
     )
     assert files == [
+        "README.md",
         "config.json",
         "genai_config.json",
         "generation_config.json",
@@ -35,6 +38,8 @@ def test_the_folder_and_its_manifest(package, demo):
         "onnx/model.onnx",
         "onnx/model.onnx_data",
         "onnx/next_logits.onnx",
+        "test_vectors/expected.json",
+        *(f"test_vectors/logits_{n}.f32" for n in range(4)),
         "tokenizer.json",
         "tokenizer_config.json",
         "vocab.json",
@@ -59,6 +64,42 @@ def test_weights_come_back_as_they_went_in(package, demo):
         leaves(package.params()), leaves(demo.params), strict=True
     ):
         np.testing.assert_array_equal(found, array, err_msg=path)
+
+
+@pytest.mark.parametrize("n_ctx", [1, 12, None])
+def test_the_test_vectors_prove_a_port(demo, tmp_path, n_ctx):
+    """By files of the folder alone: another tokenizer, another runtime."""
+    folder = export(demo, tmp_path / "out", n_ctx=n_ctx).directory
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    session = onnxruntime.InferenceSession(str(folder / "onnx" / "forward.onnx"))
+    (_, n_ctx) = session.get_inputs()[0].shape
+    expected = json.loads((folder / "test_vectors" / "expected.json").read_text(encoding="utf-8"))
+    assert len(expected["rows"]) == 4
+    for row in expected["rows"]:
+        ids, new = row["input_ids"], row["completion_ids"]
+        assert ids == (tokenizer.encode(row["text"]).ids or [2303])[: len(ids)]
+        assert len(ids) + len(new) <= n_ctx
+        assert tokenizer.decode(new, skip_special_tokens=False) == row["completion"]
+        whole = np.zeros((1, n_ctx), np.int64)
+        whole[0, : len(ids) + len(new)] = ids + new
+        (found,) = session.run(None, {"input_ids": whole})[0]
+        shape = row["logits"]["shape"]
+        logits = np.fromfile(folder / "test_vectors" / row["logits"]["file"], "<f4").reshape(shape)
+        np.testing.assert_allclose(found[: len(ids)], logits, rtol=0, atol=2e-3 * logits.std())
+        greedy = found[len(ids) - 1 : len(ids) + len(new) - 1].argmax(axis=-1)
+        assert greedy.tolist() == new
+
+
+@pytest.mark.parametrize("n_ctx", [1, 6, None])
+def test_the_readme_runs_as_it_stands(demo, tmp_path, monkeypatch, capsys, n_ctx):
+    folder = export(demo, tmp_path / "out", n_ctx=n_ctx).directory
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"`input_ids` [batch, {n_ctx or 256}], `logits`" in text
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(folder)
+    exec(code, {})
+    printed = capsys.readouterr().out.strip()
+    assert "Paris.".startswith(printed[:6]) if n_ctx is None else len(printed) < 10
 
 
 def test_a_shorter_n_ctx(demo, tmp_path):
