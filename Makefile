@@ -27,7 +27,8 @@ oracle: $(VENV)-oracle/.installed $(VENV)-tensorflow/.installed ## compare with 
 	$(VENV)-oracle/bin/pytest -m oracle -n 0
 	$(VENV)-tensorflow/bin/pytest -m tensorflow -n 0
 
-clients: $(VENV)-clients/.installed ## run an exported folder in other programs
+clients: $(VENV)-clients/.installed ## run an exported folder in other programs; those in JavaScript where npm is
+	command -v npm && cd tests/clients && npm install --ignore-scripts --no-package-lock --silent || true
 	$(VENV)-clients/bin/pytest -m clients -n 0
 
 model: $(VENV)-train/.installed ## train the bundled model again, from scratch

@@ -5,6 +5,7 @@
 
 import json
 import random
+import subprocess
 from itertools import islice
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from reference import greedy
 
 pytestmark = pytest.mark.clients
 
-FACTS = Path(__file__).parents[2] / "jobs" / "facts.jsonl"
+HERE = Path(__file__).parent
+FACTS = HERE.parents[1] / "jobs" / "facts.jsonl"
 N_PROMPTS, N_NEW = 56, 20
 
 
@@ -105,3 +107,29 @@ def test_openvino_runs_the_graph_with_past(folder, expected, demo):
             found += fed
             past = {f"past_key_values.{name}": outputs[f"present.{name}"] for name in names}
         assert found == new
+
+
+def in_node(script, folder, rows):
+    if not (HERE / "node_modules").is_dir():
+        pytest.skip("tests/clients/node_modules is not there: run `make clients` where npm is")
+    done = subprocess.run(
+        ["node", HERE / script, folder],
+        input=json.dumps(rows),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_transformers_js_generates_the_same(folder, expected, demo):
+    rows = [{"text": text, "n_new": N_NEW} for text, *_ in expected]
+    found = in_node("transformers_js.mjs", folder, rows)
+    for row, (_, ids, new) in zip(found, expected, strict=True):
+        assert row == {"ids": ids, "new": up_to_end(new, demo.tokenizer.eos_id)}
+
+
+def test_onnxruntime_web_runs_the_graph_with_past(folder, expected):
+    rows = [{"ids": ids, "n_new": N_NEW} for _, ids, _ in expected]
+    found = in_node("onnxruntime_web.mjs", folder, rows)
+    assert [row["new"] for row in found] == [new for *_, new in expected]
