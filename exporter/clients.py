@@ -1,6 +1,5 @@
 """Files beside the graphs, for programs that load them: Hugging Face's and onnxruntime-genai's."""
 
-from collections.abc import Callable
 from typing import Any
 
 from reference import Model
@@ -44,13 +43,12 @@ def generation_config(model: Model) -> dict[str, Any]:
 def genai_config(model: Model) -> dict[str, Any]:
     """onnxruntime-genai's `genai_config.json`."""
     hparams, eos_id = model.hparams, model.tokenizer.eos_id
-    end = 0 if eos_id is None else eos_id
     return {
         "model": {
             "type": "decoder",  # "gpt2" means another layout of the past
-            "bos_token_id": end,
-            "eos_token_id": end,
-            "pad_token_id": end,
+            "bos_token_id": eos_id,
+            "eos_token_id": eos_id,
+            "pad_token_id": eos_id,
             "vocab_size": hparams["n_vocab"],
             "context_length": hparams["n_ctx"],
             "decoder": {
@@ -83,8 +81,9 @@ def genai_config(model: Model) -> dict[str, Any]:
     }
 
 
-CONFIGURATIONS: dict[str, Callable[[Model], dict[str, Any]]] = {
-    "config.json": config,
-    "generation_config.json": generation_config,
-    "genai_config.json": genai_config,
-}
+def configurations(model: Model) -> dict[str, dict[str, Any]]:
+    """The content of each file by name. onnxruntime-genai needs a token that ends a text."""
+    found = {"config.json": config(model), "generation_config.json": generation_config(model)}
+    if model.tokenizer.eos_id is not None:
+        found["genai_config.json"] = genai_config(model)
+    return found

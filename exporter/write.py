@@ -14,7 +14,7 @@ from reference.checkpoint.weights import Checkpoint
 from reference.tokenizer_write import write_tokenizer
 from reference.tree import leaves
 
-from .clients import CONFIGURATIONS
+from .clients import configurations
 from .errors import ExportError
 from .gpt2 import trace_forward, trace_next_logits, trace_with_past
 from .graph import Graph
@@ -164,12 +164,12 @@ def _export_new(graphs: GraphSet, directory: Path, verify: Verify | None) -> Pac
         weights.write(part / "onnx", arrays, model.checkpoint.stored)
         graphs.write(part, "onnx/", weights, [])
         write_tokenizer(model.tokenizer, part, model.hparams["n_ctx"])
-        for file, make in CONFIGURATIONS.items():
-            (part / file).write_bytes(_json(make(model)))
+        for file, content in configurations(model).items():
+            (part / file).write_bytes(_json(content))
         (part / "README.md").write_text(readme(model), "utf-8", "replace")
         (part / VECTORS).mkdir()
-        for file, content in vectors(model).items():
-            (part / VECTORS / file).write_bytes(content)
+        for file, data in vectors(model).items():
+            (part / VECTORS / file).write_bytes(data)
         files = [path for path in part.rglob("*") if path.is_file()]
         package = graphs.package(part, "onnx/", files, verify, [])
         if directory.exists():

@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -10,6 +11,8 @@ import tokenizers
 
 from exporter import ExportError, export, open_package
 from reference import gpt2, load_model
+from reference.tokenizer import Tokenizer
+from reference.tokenizer_files import read_tokenizer
 from reference.tree import leaves
 
 
@@ -102,6 +105,16 @@ def test_the_readme_runs_as_it_stands(demo, tmp_path, monkeypatch, capsys, n_ctx
     assert "Paris.".startswith(printed[:6]) if n_ctx is None else len(printed) < 10
 
 
+def test_a_model_without_end_of_text(demo, tmp_path):
+    vocab = {text: n for text, n in demo.tokenizer.vocab.items() if text != "<|endoftext|>"}
+    plain = replace(demo, tokenizer=Tokenizer(vocab, demo.tokenizer.merges))
+    assert plain.tokenizer.eos_id is None
+    folder = export(plain, tmp_path / "out", n_ctx=16).directory
+    assert not (folder / "genai_config.json").exists()  # it cannot be told that there is none
+    assert json.loads((folder / "config.json").read_text())["eos_token_id"] is None
+    assert read_tokenizer(folder).eos_id is None
+
+
 def test_a_shorter_n_ctx(demo, tmp_path):
     package = export(demo, tmp_path / "short", n_ctx=32)
     ids = np.random.default_rng(0).integers(0, 1000, (2, 32))
@@ -191,8 +204,6 @@ def test_external_data_cannot_point_outside(copy, package, location, offset):
     outside.external_data.add(key="location", value=location)
     outside.external_data.add(key="offset", value=str(offset))
     path.write_bytes(proto.SerializeToString())
-    from dataclasses import replace
-
     with pytest.raises(ExportError, match="outside its folder|lies outside of the files"):
         replace(package, directory=copy).params()
 
@@ -250,8 +261,6 @@ def test_a_link_that_leads_outside(copy, tmp_path):
     ("key", "value"), [("offset", "abc"), ("offset", "-5"), ("length", "zz"), ("location", "x")]
 )
 def test_external_data_that_makes_no_sense(copy, package, key, value):
-    from dataclasses import replace
-
     path = copy / "onnx" / "model.onnx"
     proto = onnx.load(path, load_external_data=False)
     outside = next(t for t in proto.graph.initializer if t.data_location == 1)
@@ -262,16 +271,12 @@ def test_external_data_that_makes_no_sense(copy, package, key, value):
 
 
 def test_a_graph_file_that_is_no_protobuf(copy, package):
-    from dataclasses import replace
-
     (copy / "onnx" / "model.onnx").write_bytes(b"hello")
     with pytest.raises(ExportError, match=r"model.onnx: not readable"):
         replace(package, directory=copy).params()
 
 
 def test_weights_that_the_manifest_does_not_name(copy, package):
-    from dataclasses import replace
-
     model = package.manifest["model"] | {"weights_sha256": "0" * 64}
     other = replace(package, directory=copy, manifest=package.manifest | {"model": model})
     with pytest.raises(ExportError, match=r"its weights are not those that manifest.json names"):
