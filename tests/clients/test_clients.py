@@ -83,30 +83,57 @@ def test_onnxruntime_genai_generates_the_same(folder, expected, demo):
         assert found == up_to_end(new, demo.tokenizer.eos_id)
 
 
+def greedily(run, ids, hparams):
+    """What a graph with past says, `run` by its inputs: an id at a time."""
+    shape = (1, hparams["n_head"], 0, hparams["n_embd"] // hparams["n_head"])
+    names = [f"{n}.{x}" for n in range(hparams["n_layer"]) for x in ("key", "value")]
+    past = {f"past_key_values.{name}": np.zeros(shape, np.float32) for name in names}
+    n_past, found = 0, []
+    for _ in range(N_NEW):
+        n = n_past + len(ids)
+        logits, *present = run(
+            {
+                "input_ids": np.array([ids]),
+                "attention_mask": np.ones((1, n), np.int64),
+                "position_ids": np.arange(n_past, n)[None],
+                **past,
+            }
+        )
+        ids, n_past = [int(logits[0, -1].argmax())], n
+        past = dict(zip(past, present, strict=True))
+        found += ids
+    return found
+
+
 def test_openvino_runs_the_graph_with_past(folder, expected, demo):
     openvino = pytest.importorskip("openvino")
     hint = {"INFERENCE_PRECISION_HINT": "f32"}
     model = openvino.Core().compile_model(folder / "onnx" / "model.onnx", "CPU", hint)
-    hparams = demo.hparams
-    shape = (1, hparams["n_head"], 0, hparams["n_embd"] // hparams["n_head"])
-    names = [f"{n}.{x}" for n in range(hparams["n_layer"]) for x in ("key", "value")]
     for _, ids, new in expected:
-        past = {f"past_key_values.{name}": np.zeros(shape, np.float32) for name in names}
-        fed, n_past, found = ids, 0, []
-        for _ in range(N_NEW):
-            n = n_past + len(fed)
-            outputs = model(
-                {
-                    "input_ids": np.array([fed]),
-                    "attention_mask": np.ones((1, n), np.int64),
-                    "position_ids": np.arange(n_past, n)[None],
-                    **past,
-                }
-            )
-            fed, n_past = [int(outputs["logits"][0, -1].argmax())], n
-            found += fed
-            past = {f"past_key_values.{name}": outputs[f"present.{name}"] for name in names}
-        assert found == new
+        assert greedily(lambda feeds: list(model(feeds).values()), ids, demo.hparams) == new
+
+
+def test_tract_runs_every_graph(folder, expected, demo):
+    tract = pytest.importorskip("tract")
+
+    def runnable(graph):
+        return tract.onnx().load(str(folder / "onnx" / graph)).into_model().into_runnable()
+
+    with_past, forward = runnable("model.onnx"), runnable("forward.onnx")
+    next_logits = runnable("next_logits.onnx")
+    for _, ids, new in expected:
+
+        def run(feeds):
+            return [output.to_numpy() for output in with_past.run(list(feeds.values()))]
+
+        assert greedily(run, ids, demo.hparams) == new
+        n = len(ids)
+        whole = np.zeros((1, 256), np.int64)
+        whole[0, : n + N_NEW] = ids + new
+        logits = forward.run([whole])[0].to_numpy()[0]
+        assert logits[n - 1 : n + N_NEW - 1].argmax(axis=-1).tolist() == new
+        last = np.array([n + N_NEW - 2])
+        assert next_logits.run([whole, last])[0].to_numpy()[0].argmax() == new[-1]
 
 
 def in_node(script, folder, rows):
