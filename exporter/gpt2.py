@@ -146,16 +146,15 @@ def trace_step(
         As in `trace`.
     """
 
+    @functools.wraps(greedy_step)
     def step(*args: Any) -> list[Any]:
         *found, grown = greedy_step(*args)
         return [*found, *_keys_and_values(grown)]
 
-    cache = _cache(hparams, kv_scales)
     return trace(
-        functools.wraps(greedy_step)(step),
+        step,
         *_new_tokens(),
-        Input(["batch", "n_read"], np.int64),
-        cache,
+        _cache(hparams, kv_scales),
         choices,
         *_weights(params, hparams),
         target=target,
@@ -178,19 +177,9 @@ def trace_prefill(
     token a row.
     """
 
-    def prefill(
-        inputs: Any,
-        past: Any,
-        cache: Any,
-        wte: Any,
-        wpe: Any,
-        blocks: Any,
-        ln_f: Any,
-        n_head: int,
-        lm_head: Any = None,
-    ) -> list[Any]:
-        read = past[:, None]  # any: the logits are not asked for, and pruned
-        _, grown = cached_logits(inputs, past, read, cache, wte, wpe, blocks, ln_f, n_head, lm_head)
+    @functools.wraps(cached_logits)
+    def prefill(*args: Any) -> list[Any]:
+        _, grown = cached_logits(*args)
         return _keys_and_values(grown)
 
     return trace(
@@ -205,8 +194,10 @@ def trace_prefill(
     )
 
 
-def _new_tokens() -> tuple[Input, Input]:
-    return Input(["batch", "n_seq"], np.int64, "inputs"), Input(["batch"], np.int64, "past")
+def _new_tokens() -> tuple[Input, Input, Input]:
+    """What a step is given beside the caches: `inputs`, `past` and `read`."""
+    read = Input(["batch", "n_read"], np.int64)
+    return Input(["batch", "n_seq"], np.int64), Input(["batch"], np.int64), read
 
 
 def _cache(hparams: HParams, kv_scales: Array | None) -> list[dict[str, Any]]:

@@ -107,8 +107,8 @@ dtype_option = click.option(
     type=click.Choice(DTYPES),
     default="float32",
     show_default=True,
-    help="Number format of the matrix products. int8 is faster and rounds: the report says by how "
-    "much.",
+    help="Number format of matrices, keys and values. int8 is faster, takes less memory and "
+    "rounds: the report says by how much.",
 )
 batch_size_option = click.option(
     "--batch-size",

@@ -42,7 +42,7 @@ class RunSettings:
     batch_size : int or None
         Sequences that run together; None finds a good size while they run.
     dtype : str
-        `float32`, or `int8`: matrix products of 8-bit numbers, which are faster and round.
+        `float32`, or `int8`: matrices, keys and values in 8 bits, which is faster and rounds.
     threads : int
         Threads of one model call.
     memory : int or None

@@ -213,7 +213,6 @@ def test_prefill_leaves_what_the_step_leaves(random_params, sizes, kept):
     assert "ln_f.g" not in graph.weights  # nothing is read
     feeds, cache = step_feeds(hparams, **sizes, scales=scales)
     *_, grown = greedy_step(**feeds, cache=cache, choices=slice(None), **params, n_head=3)
-    del feeds["read"]
     session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString())
     found = run_step(session, feeds, cache)
     for n, (one, other) in enumerate(zip(keys_and_values(grown, "grown"), found, strict=True)):

@@ -124,8 +124,8 @@ def test_a_cache_in_8_bits_holds_the_same_whichever_way_tokens_came(random_param
     for n, (one, other, floats) in enumerate(zip(whole, parts, exact, strict=True)):
         for name in ("k", "v"):
             assert one[name].dtype == np.int8
-            # Another product may round another way, which the next blocks see.
-            assert np.abs(one[name].astype(int) - other[name]).max() <= (1 if n == 0 else 3)
+            # A number on an edge may fall to the other side: in 1,500 random models none did.
+            assert np.abs(one[name].astype(int) - other[name]).max() <= 1
             if n == 0:  # what 8 bits have not changed yet
                 diff = np.abs(one[name] * one[f"{name}_scale"] - floats[name])
                 assert (diff <= 0.501 * one[f"{name}_scale"]).all()
