@@ -1,14 +1,21 @@
 """Files beside the graphs, for programs that load them: Hugging Face's and onnxruntime-genai's."""
 
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from reference import Model
 
-from .package import GRAPHS
+from .variants import VARIANTS
 
 
-def config(model: Model) -> dict[str, Any]:
-    """Hugging Face's `config.json`, which our own loader reads too."""
+def config(model: Model, dtypes: Sequence[str]) -> dict[str, Any]:
+    """Hugging Face's `config.json`, which our own loader reads too.
+
+    transformers.js finds there which format it takes by default, and how each keeps its past.
+    """
+    pasts = {VARIANTS[d].called: np.dtype(VARIANTS[d].past).name for d in dtypes}
     hparams, eos_id = model.hparams, model.tokenizer.eos_id
     return {
         "architectures": ["GPT2LMHeadModel"],
@@ -25,7 +32,11 @@ def config(model: Model) -> dict[str, Any]:
         "eos_token_id": eos_id,
         "tie_word_embeddings": "lm_head" not in model.params,
         "use_cache": True,
-        "transformers.js_config": {"use_external_data_format": True, "dtype": "fp32"},
+        "transformers.js_config": {
+            "use_external_data_format": True,
+            "dtype": VARIANTS[dtypes[0]].called,
+            "kv_cache_dtype": pasts,
+        },
     }
 
 
@@ -40,7 +51,7 @@ def generation_config(model: Model) -> dict[str, Any]:
     }
 
 
-def genai_config(model: Model) -> dict[str, Any]:
+def genai_config(model: Model, dtypes: Sequence[str]) -> dict[str, Any]:
     """onnxruntime-genai's `genai_config.json`."""
     hparams, eos_id = model.hparams, model.tokenizer.eos_id
     return {
@@ -53,7 +64,7 @@ def genai_config(model: Model) -> dict[str, Any]:
             "context_length": hparams["n_ctx"],
             "decoder": {
                 "session_options": {"provider_options": []},
-                "filename": f"onnx/{GRAPHS['with_past']}",
+                "filename": f"onnx/{VARIANTS[dtypes[0]].file('with_past')}",
                 "head_size": hparams["n_embd"] // hparams["n_head"],
                 "hidden_size": hparams["n_embd"],
                 "num_attention_heads": hparams["n_head"],
@@ -81,9 +92,15 @@ def genai_config(model: Model) -> dict[str, Any]:
     }
 
 
-def configurations(model: Model) -> dict[str, dict[str, Any]]:
-    """The content of each file by name. onnxruntime-genai needs a token that ends a text."""
-    found = {"config.json": config(model), "generation_config.json": generation_config(model)}
+def configurations(model: Model, dtypes: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The content of each file by name.
+
+    onnxruntime-genai needs a token that ends a text; it runs the first of the formats.
+    """
+    found = {
+        "config.json": config(model, dtypes),
+        "generation_config.json": generation_config(model),
+    }
     if model.tokenizer.eos_id is not None:
-        found["genai_config.json"] = genai_config(model)
+        found["genai_config.json"] = genai_config(model, dtypes)
     return found

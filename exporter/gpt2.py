@@ -75,6 +75,7 @@ def trace_with_past(
     params: dict[str, Any],
     hparams: HParams,
     *,
+    past: Any = np.float32,
     target: str = "portable",
     opset: int = DEFAULT_OPSET,
 ) -> Graph:
@@ -82,19 +83,21 @@ def trace_with_past(
 
     Inputs: `input_ids` and `position_ids` int64 [batch_size, sequence_length], `attention_mask`
     int64 [batch_size, past_sequence_length + sequence_length], and for each block N
-    `past_key_values.N.key` and `.value` float32 [batch_size, n_head, past_sequence_length, d].
+    `past_key_values.N.key` and `.value` [batch_size, n_head, past_sequence_length, d].
     Outputs: `logits` float32 [batch_size, sequence_length, n_vocab], `present.N.key` and `.value`.
 
     Parameters
     ----------
     params, hparams
         As in a `Model`.
+    past : dtype
+        Of keys and values that come in and go out.
     target, opset
         As in `trace`.
     """
-    batch, new, past = "batch_size", "sequence_length", "past_sequence_length"
+    batch, new, before = "batch_size", "sequence_length", "past_sequence_length"
     n_head, names = hparams["n_head"], ("key", "value")
-    held = Input([batch, n_head, past, hparams["n_embd"] // n_head], np.float32)
+    held = Input([batch, n_head, before, hparams["n_embd"] // n_head], past)
 
     @functools.wraps(logits_with_past)
     def with_past(*args: Any) -> list[Any]:
@@ -104,7 +107,7 @@ def trace_with_past(
     return trace(
         with_past,
         Input([batch, new], np.int64),
-        Input([batch, f"{past} + {new}"], np.int64),
+        Input([batch, f"{before} + {new}"], np.int64),
         Input([batch, new], np.int64),
         [{"key": held, "value": held} for _ in range(hparams["n_layer"])],
         *_weights(params, hparams),

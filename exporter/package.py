@@ -18,17 +18,12 @@ from reference.checkpoint.weights import weights_sha256
 from reference.tree import tree_map
 
 from .errors import ExportError
+from .variants import GRAPHS, VARIANTS, read_leaf
 
 MANIFEST = "manifest.json"
-FORMAT = 2
-# File names of the graphs, in either of two folders: a new export has one for them, as other
-# runtimes expect it; beside a model's own weights they lie in the model's folder itself. Programs
-# that generate look for `model.onnx`.
-GRAPHS = {
-    "with_past": "model.onnx",
-    "forward": "forward.onnx",
-    "next_logits": "next_logits.onnx",
-}
+FORMAT = 3
+# Where graphs lie: a new export has a folder for them, as other runtimes expect it; beside a
+# model's own weights they lie in the model's folder itself.
 FOLDERS = ("onnx/", "")
 
 
@@ -41,7 +36,7 @@ class Package:
     directory : Path
         Where it lies.
     manifest : dict
-        What it says of itself: model, hashes, graphs, files, parity.
+        What it says of itself: model, files, and for each number format graphs and parity.
     """
 
     directory: Path
@@ -60,36 +55,62 @@ class Package:
         n_tokens = self.manifest["model"].get("n_tokens")
         return slice(n_tokens if type(n_tokens) is int and n_tokens > 1 else None)
 
-    def graph_path(self, name: str) -> Path:
-        """The model file of a graph."""
-        return self.directory / str(self.manifest["graphs"][name]["file"])
+    @property
+    def dtypes(self) -> list[str]:
+        """The number formats that its graphs are in."""
+        return list(self.manifest["variants"])
 
-    def params(self) -> dict[str, Any]:
+    def variant(self, dtype: str) -> dict[str, Any]:
+        """What the manifest says of one format: `graphs`, `weights_sha256`, `parity`."""
+        found: dict[str, Any] = self.manifest["variants"][dtype]
+        return found
+
+    def graph_path(self, name: str, dtype: str | None = None) -> Path:
+        """The model file of a graph, by default in the first format."""
+        graphs = self.variant(dtype or self.dtypes[0])["graphs"]
+        return self.directory / str(graphs[name]["file"])
+
+    def data_files(self, name: str, dtype: str) -> list[Path]:
+        """The files in which a graph's weights lie."""
+        path = self.graph_path(name, dtype)
+        tensors = _read(path).graph.initializer
+        outside = (t for t in tensors if t.data_location == TensorProto.EXTERNAL)
+        names = {external_data_helper.ExternalDataInfo(t).location for t in outside}
+        return [path.parent / _inside(name, path) for name in sorted(names)]
+
+    def params(self, dtype: str | None = None) -> dict[str, Any]:
         """The parameter tree, read back from the weights that the graphs use (mapped).
+
+        Parameters
+        ----------
+        dtype : str, optional
+            Of which format; by default the first. The functions of the reference take the tree
+            as it is, and compute with matrices in that format.
 
         Raises
         ------
         ExportError
             Where they are not the weights that the manifest names.
         """
-        path = self.graph_path("with_past")
+        dtype = dtype or self.dtypes[0]
+        path = self.graph_path("with_past", dtype)
         files = {self.directory / name for name in self.manifest["files"]}
         found = _initializers(path, files)
 
         def leaf(name: str, shape: tuple[int, ...]) -> Any:
-            array = found.get(name)
-            if array is None or array.shape != shape or array.dtype != np.float32:
+            weight = read_leaf(name, shape, found)
+            if weight is None:
                 raise ExportError(
-                    f"{path}: weight {name}, float32 {list(shape)}, is not in it; expected the "
+                    f"{path}: weight {name}, {dtype} {list(shape)}, is not in it; expected the "
                     "graph that was exported. Export it again."
                 )
-            return array
+            return weight
 
         if self.hparams["n_layer"] > len(found):  # before a tree of that size is made
             raise ExportError(f"{path}: too few weights for {MANIFEST}. Export it again.")
-        shapes = param_shapes(self.hparams, tied="lm_head" not in found)
-        tree: dict[str, Any] = tree_map(leaf, shapes)
-        if weights_sha256(self.hparams, tree) != self.manifest["model"].get("weights_sha256"):
+        tied = not any(name.split(".")[0] == "lm_head" for name in found)
+        tree: dict[str, Any] = tree_map(leaf, param_shapes(self.hparams, tied=tied))
+        if weights_sha256(self.hparams, tree) != self.variant(dtype).get("weights_sha256"):
             raise ExportError(
                 f"{path}: its weights are not those that {MANIFEST} names (another SHA-256). "
                 "Export it again."
@@ -109,7 +130,10 @@ def open_package(directory: str | Path) -> Package:
     try:
         manifest = json.loads((directory / MANIFEST).read_bytes())
         files = dict(manifest["files"])
-        named = {name: graph["file"] for name, graph in manifest["graphs"].items()}
+        named = {
+            dtype: {name: graph["file"] for name, graph in variant["graphs"].items()}
+            for dtype, variant in manifest["variants"].items()
+        }
         fingerprints = {name: (file["bytes"], file["sha256"]) for name, file in files.items()}
         if type(manifest["model"]["hparams"]) is not dict:
             raise TypeError("its sizes are not an object")  # noqa: TRY301
@@ -118,12 +142,7 @@ def open_package(directory: str | Path) -> Package:
             f"{directory}: no {MANIFEST} of an export ({e}); expected a folder that "
             "`runner export` wrote. Export the model again, or check the path."
         ) from None
-    known = [{name: folder + file for name, file in GRAPHS.items()} for folder in FOLDERS]
-    if (
-        manifest.get("format") != FORMAT
-        or named not in known
-        or not {*named.values()} <= files.keys()
-    ):
+    if manifest.get("format") != FORMAT or not _is_known(named, files):
         raise ExportError(
             f"{directory / MANIFEST}: names not the graphs and files of an export in format "
             f"{FORMAT}; expected what `runner export` wrote. Export it again."
@@ -141,6 +160,20 @@ def open_package(directory: str | Path) -> Package:
                 f"{MANIFEST}). Export it again."
             )
     return Package(directory, manifest)
+
+
+def _is_known(named: dict[str, dict[str, str]], files: dict[str, Any]) -> bool:
+    """Whether these are graphs of an export, by format and name, and among its files."""
+    expected = [
+        {
+            dtype: {name: folder + VARIANTS[dtype].file(name) for name in GRAPHS}
+            for dtype in named
+            if dtype in VARIANTS
+        }
+        for folder in FOLDERS
+    ]
+    there = {file for graphs in named.values() for file in graphs.values()}
+    return bool(named) and named in expected and there <= files.keys()
 
 
 def _lies_in(directory: Path, path: Path) -> bool:
@@ -170,16 +203,27 @@ def _inside(name: str, where: Path) -> str:
 
 def _initializers(path: Path, files: set[Path]) -> dict[str, Any]:
     """A model's initializers by name, external ones mapped from one of `files`."""
+    tensors = _read(path).graph.initializer
     try:
-        proto = onnx.load(path, load_external_data=False)
-        return {tensor.name: _array(tensor, path, files) for tensor in proto.graph.initializer}
+        return {tensor.name: _array(tensor, path, files) for tensor in tensors}
     except ExportError:
         raise
     except Exception as e:  # a damaged protobuf fails in many ways
-        raise ExportError(
-            f"{path}: not readable ({type(e).__name__}: {e}); expected the graph that was "
-            "exported. Export it again."
-        ) from e
+        raise _unreadable(path, e) from e
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path, load_external_data=False)
+    except Exception as e:
+        raise _unreadable(path, e) from e
+
+
+def _unreadable(path: Path, error: Exception) -> ExportError:
+    return ExportError(
+        f"{path}: not readable ({type(error).__name__}: {error}); expected the graph that was "
+        "exported. Export it again."
+    )
 
 
 def _array(tensor: TensorProto, path: Path, files: set[Path]) -> Any:

@@ -1,8 +1,12 @@
 """The README of an exported folder: what its graphs take, and how to run them."""
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from reference import Model
 
-from .package import GRAPHS
+from .variants import GRAPHS, VARIANTS
 
 TEXT = """# {name} as ONNX
 
@@ -22,7 +26,7 @@ licence is that of the model's weights.
 - `onnx/{next_logits}`: the same with `last` [batch], the place of each row's last token; `logits`
   [batch, {n_vocab}] are those after it.
 
-Ids, masks and positions are int64, everything else float32. The graphs share `model.onnx_data`. A
+Ids, masks and positions are int64, everything else float32. The graphs share `{weights}`. A
 text starts as it is, an empty one from the end-of-text token{eos}.
 
 In Python, with onnxruntime and tokenizers:
@@ -32,7 +36,7 @@ import numpy as np, onnxruntime, tokenizers
 tokenizer = tokenizers.Tokenizer.from_file("tokenizer.json")
 session = onnxruntime.InferenceSession("onnx/{with_past}")
 ids, new = tokenizer.encode("The capital of France is").ids, []
-past = {{i.name: np.zeros((1, {n_head}, 0, {d}), "f4") for i in session.get_inputs()[3:]}}
+past = {{i.name: np.zeros((1, {n_head}, 0, {d}), "{past}") for i in session.get_inputs()[3:]}}
 for _ in range(min(8, {n_ctx} - len(ids))):
     start = next(iter(past.values())).shape[2]
     feeds = {{"input_ids": [ids], "attention_mask": [[1] * (start + len(ids))],
@@ -45,13 +49,16 @@ print(tokenizer.decode(new))
 """
 
 
-def readme(model: Model) -> str:
+def readme(model: Model, dtypes: Sequence[str]) -> str:
     """In Markdown, for a folder with this model's graphs."""
     hparams, eos_id = model.hparams, model.tokenizer.eos_id
+    first = VARIANTS[dtypes[0]]
     return TEXT.format(
         **hparams,
-        **GRAPHS,
+        **{name: first.file(name) for name in GRAPHS},
         name=model.name,
         d=hparams["n_embd"] // hparams["n_head"],
         eos="" if eos_id is None else f", {eos_id}",
+        past=np.dtype(first.past).name,
+        weights=first.weights_file,
     )

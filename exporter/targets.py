@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reference.float16 import float16_matmul as float16_matmul_reference
 from reference.gpt2 import LAYER_NORM_EPS, HParams
 from reference.gpt2 import first_highest as first_highest_reference
 from reference.gpt2 import gelu as gelu_reference
@@ -49,7 +50,12 @@ def composites_of(target: str, opset: int) -> Table:
         raise TraceError(f"target {target!r}: expected one of {', '.join(TARGETS)}.")
     if target == "primitives":
         return {}
-    table: dict[Any, Any] = {softmax_reference: softmax, log_softmax_reference: log_softmax}
+    table: dict[Any, Any] = {
+        softmax_reference: softmax,
+        log_softmax_reference: log_softmax,
+        float16_matmul_reference: matmul_in_float16,
+        int8_matmul_reference: matmul_integer,
+    }
     if opset >= 17:
         table[layer_norm_reference] = layer_norm
     if target == "onnxruntime":
@@ -57,7 +63,7 @@ def composites_of(target: str, opset: int) -> Table:
         table[linear_reference] = gemm
         table[unembed_reference] = gemm_transposed
         table[first_highest_reference] = arg_max_by_blocks
-        table[int8_matmul_reference] = integer_matmul
+        table[int8_matmul_reference] = matmul_integer_to_float
         table[cached_attention_reference] = group_query_attention
         table[cached_attention_int8_reference] = group_query_attention_int8
     elif opset >= 20:
@@ -133,18 +139,50 @@ def arg_max_by_blocks(recorder: Recorder, x: Any) -> str | None:
     return recorder.node("Squeeze", recorder.node("Add", start, place), recorder.ints(1))
 
 
-def integer_matmul(recorder: Recorder, x: Any, q: Any, scale: Any) -> str | None:
-    """Rounding to 8 bits row by row, and a product that scales its own columns."""
-    if not (_row_wise(x) and x.ndim == 2 and is_tracer(q) and is_tracer(scale)):
+def matmul_in_float16(recorder: Recorder, x: Any, half: Any) -> str | None:
+    if not (_row_wise(x) and is_tracer(half) and half.dtype == np.float16):
         return None
-    n_rows = recorder.length(x.shape[0]) if isinstance(x.shape[0], Dim) else None
-    if n_rows is None:
+    operands = recorder.operand(x, half.dtype), recorder.operand(half)
+    return recorder.node("Cast", recorder.node("MatMul", *operands), to=x.dtype)
+
+
+def matmul_integer(recorder: Recorder, x: Any, q: Any, scale: Any) -> str | None:
+    """Rounding to 8 bits row by row, and a product of whole numbers."""
+    if not (_row_wise(x) and is_tracer(q) and is_tracer(scale)):
         return None
     name = recorder.operand(x)
-    largest = recorder.node("Abs", name)
-    largest = reduce_(recorder, "ReduceMax", largest, [1], keepdims=False, axes_input_from=18)
+    row_scale = _row_scale(recorder, name, x.ndim - 1, keepdims=True)
+    whole = recorder.node("Round", recorder.node("Div", name, row_scale))
+    around = recorder.node("Add", whole, recorder.constant(np.float32(ZERO)))
+    zero = recorder.constant(np.uint8(ZERO))
+    product = recorder.node(
+        "MatMulInteger",
+        recorder.node("Cast", around, to=np.dtype(np.uint8)),
+        recorder.operand(q),
+        zero,
+        *([zero] if q.dtype == np.uint8 else []),
+    )
+    scaled = recorder.node("Mul", recorder.node("Cast", product, to=x.dtype), row_scale)
+    return recorder.node("Mul", scaled, recorder.operand(scale))
+
+
+def _row_scale(recorder: Recorder, x: str, axis: int, *, keepdims: bool) -> str:
+    """What one of a row's whole numbers stands for."""
+    largest = recorder.node("Abs", x)
+    largest = reduce_(recorder, "ReduceMax", largest, [axis], keepdims=keepdims, axes_input_from=18)
     largest = recorder.node("Max", largest, recorder.constant(np.float32(SMALLEST)))
-    row_scale = recorder.node("Div", largest, recorder.constant(np.float32(LIMIT)))
+    return recorder.node("Div", largest, recorder.constant(np.float32(LIMIT)))
+
+
+def matmul_integer_to_float(recorder: Recorder, x: Any, q: Any, scale: Any) -> str | None:
+    """The same in fewer steps, where rows are one after the other."""
+    if not (_row_wise(x) and x.ndim == 2 and is_tracer(q) and is_tracer(scale)):
+        return matmul_integer(recorder, x, q, scale)
+    n_rows = recorder.length(x.shape[0]) if isinstance(x.shape[0], Dim) else None
+    if n_rows is None:
+        return matmul_integer(recorder, x, q, scale)
+    name = recorder.operand(x)
+    row_scale = _row_scale(recorder, name, 1, keepdims=False)
     # Unsigned, around 128: what processors multiply fastest.
     zero = recorder.constant(np.uint8(ZERO))
     zeros = recorder.node("Expand", zero, n_rows)

@@ -4,13 +4,13 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from reference import HParams, Model, __version__
-from reference.checkpoint.weights import Checkpoint
+from reference.checkpoint.weights import Checkpoint, weights_sha256
 from reference.tokenizer_write import write_tokenizer
 from reference.tree import leaves
 
@@ -19,19 +19,14 @@ from .errors import ExportError
 from .gpt2 import trace_forward, trace_next_logits, trace_with_past
 from .graph import Graph
 from .model import Weights, check_file, to_onnx
-from .package import FORMAT, GRAPHS, MANIFEST, Package, fingerprint
+from .package import FORMAT, MANIFEST, Package, fingerprint
 from .readme import readme
 from .tracer import DEFAULT_OPSET
+from .variants import GRAPHS, VARIANTS
 from .vectors import FOLDER as VECTORS
 from .vectors import vectors
 
-WEIGHTS_FILE = "model.onnx_data"
-TRACED_BY: dict[str, Callable[..., Graph]] = {
-    "with_past": trace_with_past,
-    "forward": trace_forward,
-    "next_logits": trace_next_logits,
-}
-Verify = Callable[[Package], dict[str, Any]]
+Verify = Callable[[Package, Model], dict[str, dict[str, Any]]]
 
 
 def export(
@@ -41,6 +36,7 @@ def export(
     opset: int = DEFAULT_OPSET,
     n_ctx: int | None = None,
     target: str = "portable",
+    dtypes: Sequence[str] = ("float32",),
     verify: Verify | None = None,
 ) -> Package:
     """Write a model as a directory that other runtimes load.
@@ -58,9 +54,12 @@ def export(
         Length of the graphs' rows; by default, and at most, the model's.
     target : str
         As in `trace`.
+    dtypes : sequence of str
+        Number formats, each with graphs and weights of its own: `float32`, `float16`, `int8`.
     verify : callable, optional
-        Compares the written package with the reference; what it returns goes into the
-        manifest as `parity`. If it raises, nothing is left behind.
+        Compares the written package with the model's reference; what it returns for each format
+        goes into the manifest as `parity`. If it raises, nothing is left behind. Formats other than
+        float32 are not written without.
 
     Returns
     -------
@@ -69,21 +68,23 @@ def export(
     Raises
     ------
     ExportError
-        Where the directory is in use, n_ctx is out of range, or a graph is not valid.
+        Where the directory is in use, n_ctx is out of range, a format does not fit, or a graph is
+        not valid.
     ModelError
         Where the model's files were changed since it was loaded.
     """
     directory = Path(directory).absolute()
     _check_name(directory)
+    dtypes = _check_dtypes(dtypes, verify)
     model.check_files()
     try:
         if directory.is_dir() and directory.samefile(model.directory):
             write = _export_beside
-            _check_beside(directory)
+            _check_beside(directory, dtypes)
         else:
             write = _export_new
             _check_new(directory)
-        return write(GraphSet.trace(_shortened(model, n_ctx), target, opset), directory, verify)
+        return write(Order(_shortened(model, n_ctx), dtypes, target, opset), directory, verify)
     except OSError as e:
         raise ExportError(
             f"{directory}: {e.strerror or e}; nothing was left there. Mend that and export again."
@@ -91,39 +92,72 @@ def export(
 
 
 @dataclass(frozen=True)
-class GraphSet:
-    """The graphs of a model, and what they were traced with."""
+class Order:
+    """What is to be exported, and how."""
 
     model: Model
-    graphs: dict[str, Graph]
+    dtypes: Sequence[str]
     target: str
     opset: int
 
-    @classmethod
-    def trace(cls, model: Model, target: str, opset: int) -> "GraphSet":
-        """Trace every graph over the model's whole n_ctx."""
-        traced = {
-            name: trace_graph(model.params, model.hparams, target=target, opset=opset)
-            for name, trace_graph in TRACED_BY.items()
-        }
-        return cls(model, traced, target, opset)
+    def rounded(self, dtype: str) -> dict[str, Any]:
+        """The model's parameters in a format."""
+        try:
+            return VARIANTS[dtype].rounded(self.model.params)
+        except OverflowError as e:
+            raise ExportError(
+                f"{self.model.name} in {dtype}: {e}; expected numbers that it can hold. Export the "
+                "model in another format."
+            ) from None
 
-    def write(self, directory: Path, folder: str, weights: Weights, created: list[Path]) -> None:
-        """Write the graphs' files, each new, and check them together with their weights."""
-        for name, graph in self.graphs.items():
-            path = directory / folder / GRAPHS[name]
+    def trace(self, params: dict[str, Any], dtype: str) -> dict[str, Graph]:
+        """Every graph over the model's whole n_ctx."""
+        options: dict[str, Any] = {"target": self.target, "opset": self.opset}
+        hparams = self.model.hparams
+        past = VARIANTS[dtype].past
+        return {
+            "with_past": trace_with_past(params, hparams, past=past, **options),
+            "forward": trace_forward(params, hparams, **options),
+            "next_logits": trace_next_logits(params, hparams, **options),
+        }
+
+    def write(
+        self, directory: Path, folder: str, dtype: str, created: list[Path], *, beside: bool
+    ) -> dict[str, Any]:
+        """Write a format's graphs, and their weights if these do not lie there already.
+
+        Returns what the manifest says of it.
+        """
+        variant, stored = VARIANTS[dtype], self.model.checkpoint.stored
+        params = self.rounded(dtype)
+        if beside:
+            weights = Weights.where_stored(stored)
+        else:
+            arrays = dict(leaves(params))
+            weights = Weights.lay_out(variant.weights_file, arrays)
+            weights.write(directory / folder, arrays, stored)
+        graphs = {}
+        for name, graph in self.trace(params, dtype).items():
+            path = directory / folder / variant.file(name)
             _write_new(path, to_onnx(graph, weights).SerializeToString(deterministic=True), created)
             check_file(path)
+            graphs[name] = _describe(graph, folder + variant.file(name))
+        digest = (
+            self.model.weights_sha256
+            if dtype == "float32"
+            else weights_sha256(self.model.hparams, params)
+        )
+        return {"weights_sha256": digest, "graphs": graphs, "parity": None}
 
     def package(
         self,
         directory: Path,
-        folder: str,
+        variants: dict[str, Any],
         files: Iterable[Path],
         verify: Verify | None,
         created: list[Path],
     ) -> Package:
-        """The package that these graphs and files are; written when it has proved itself."""
+        """The package that these variants and files are; written when it has proved itself."""
         model = self.model
         manifest = {
             "format": FORMAT,
@@ -134,44 +168,42 @@ class GraphSet:
                 "weights_sha256": model.weights_sha256,
                 "tokenizer_sha256": model.tokenizer.sha256,
                 "n_tokens": model.tokenizer.max_id + 1,
+                "eos_id": model.tokenizer.eos_id,
             },
             "opset": self.opset,
             "target": self.target,
-            "graphs": {
-                name: _describe(graph, folder + GRAPHS[name]) for name, graph in self.graphs.items()
-            },
+            "variants": variants,
             "files": {
                 path.relative_to(directory).as_posix(): fingerprint(path) for path in sorted(files)
             },
-            "parity": None,
         }
         package = Package(directory, manifest)
         if verify is not None:
-            manifest["parity"] = verify(package)
+            for dtype, parity in verify(package, model).items():
+                variants[dtype]["parity"] = parity
         _write_new(directory / MANIFEST, _json(manifest), created)
         return package
 
 
-def _export_new(graphs: GraphSet, directory: Path, verify: Verify | None) -> Package:
-    model = graphs.model
+def _export_new(order: Order, directory: Path, verify: Verify | None) -> Package:
+    model = order.model
     # Beside the directory, under a name that is nobody's.
     scratch = Path(tempfile.mkdtemp(".part", f".{directory.name[:60]}.", directory.parent))
     part = scratch / "export"
     try:
         (part / "onnx").mkdir(parents=True)
-        arrays = dict(leaves(model.params))
-        weights = Weights.lay_out(WEIGHTS_FILE, arrays)
-        weights.write(part / "onnx", arrays, model.checkpoint.stored)
-        graphs.write(part, "onnx/", weights, [])
+        variants = {
+            dtype: order.write(part, "onnx/", dtype, [], beside=False) for dtype in order.dtypes
+        }
         write_tokenizer(model.tokenizer, part, model.hparams["n_ctx"])
-        for file, content in configurations(model).items():
+        for file, content in configurations(model, order.dtypes).items():
             (part / file).write_bytes(_json(content))
-        (part / "README.md").write_text(readme(model), "utf-8", "replace")
+        (part / "README.md").write_text(readme(model, order.dtypes), "utf-8", "replace")
         (part / VECTORS).mkdir()
         for file, data in vectors(model).items():
             (part / VECTORS / file).write_bytes(data)
         files = [path for path in part.rglob("*") if path.is_file()]
-        package = graphs.package(part, "onnx/", files, verify, [])
+        package = order.package(part, variants, files, verify, [])
         if directory.exists():
             directory.rmdir()
         part.rename(directory)
@@ -180,22 +212,36 @@ def _export_new(graphs: GraphSet, directory: Path, verify: Verify | None) -> Pac
     return replace(package, directory=directory)
 
 
-def _export_beside(graphs: GraphSet, directory: Path, verify: Verify | None) -> Package:
+def _export_beside(order: Order, directory: Path, verify: Verify | None) -> Package:
     """Into the model's own directory: what is there is used, nothing of it is touched."""
-    stored = graphs.model.checkpoint.stored
-    weights = Weights.where_stored(stored)
-    weights_files = {directory / tensor.path.name for tensor in stored.values()}
+    weights_files = {directory / t.path.name for t in order.model.checkpoint.stored.values()}
     created: list[Path] = []
     try:
-        graphs.write(directory, "", weights, created)
-        files = [*(directory / file for file in GRAPHS.values()), *weights_files]
-        return graphs.package(directory, "", files, verify, created)
+        variants = {
+            dtype: order.write(directory, "", dtype, created, beside=True) for dtype in order.dtypes
+        }
+        return order.package(directory, variants, {*created, *weights_files}, verify, created)
     except FileExistsError as e:
         _remove(created)
         raise ExportError(_taken(Path(e.filename))) from None
     except BaseException:
         _remove(created)
         raise
+
+
+def _check_dtypes(dtypes: Sequence[str], verify: Verify | None) -> list[str]:
+    """The formats, each once; float32 first, as programs look for it."""
+    unknown = [dtype for dtype in dtypes if dtype not in VARIANTS]
+    if unknown or not dtypes:
+        raise ExportError(
+            f"dtypes {list(dtypes)}: expected one or several of {', '.join(VARIANTS)}. Pass those."
+        )
+    if verify is None and set(dtypes) != {"float32"}:
+        raise ExportError(
+            f"dtypes {list(dtypes)} without `verify`: a model that is rounded is written with a "
+            "record of what that costs only. Pass verify=runner.check.parity_record."
+        )
+    return [dtype for dtype in VARIANTS if dtype in dtypes]
 
 
 def _check_name(directory: Path) -> None:
@@ -208,8 +254,13 @@ def _check_name(directory: Path) -> None:
         ) from None
 
 
-def _check_beside(directory: Path) -> None:
-    for name in (*GRAPHS.values(), MANIFEST):
+def _check_beside(directory: Path, dtypes: Sequence[str]) -> None:
+    if dtypes != ["float32"]:
+        raise ExportError(
+            f"{directory}: is the model's own folder, whose weights are used as they are; "
+            f"{', '.join(dtypes)} would need others. Export to another folder."
+        )
+    for name in (*map(VARIANTS["float32"].file, GRAPHS), MANIFEST):
         if os.path.lexists(directory / name):
             raise ExportError(_taken(directory / name))
 

@@ -8,6 +8,7 @@ what a KV cache in 8 bits needs.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,24 @@ class Int8Matrix(dict[str, Array]):
         return int8_matmul(x, self["q"], self["scale"])
 
 
+class Int8Table(dict[str, Array]):
+    """Embeddings in 8 bits: `q` uint8 [n, n_embd] and `scale` float32 [n].
+
+    Row n stands for `(q[n] - ZERO) * scale[n]`. Looked up as float32; transposed, an output
+    projection with the same numbers.
+    """
+
+    def __getitem__(self, key: Any) -> Array:
+        if isinstance(key, str):
+            return super().__getitem__(key)
+        q, scale = self["q"][key], self["scale"][key]
+        return (q.astype(np.float32) - ZERO) * scale[..., None]
+
+    @property
+    def T(self) -> Int8Matrix:  # noqa: N802
+        return Int8Matrix(q=np.transpose(self["q"]), scale=self["scale"])
+
+
 def quantize_matrix(w: Array, *, unsigned: bool = False) -> Int8Matrix:
     """Round a float32 matrix [n_in, n_out] to 8 bits, each column by its largest number."""
     scale = np.maximum(np.max(np.abs(w), axis=0), SMALLEST) / np.float32(LIMIT)
@@ -47,9 +66,26 @@ def quantize_matrix(w: Array, *, unsigned: bool = False) -> Int8Matrix:
     return Int8Matrix(q=q.astype(np.int8, order="C"), scale=scale)
 
 
+def quantize_table(w: Array) -> Int8Table:
+    """Round embeddings [n, n_embd] to unsigned 8 bits, each row by its largest number."""
+    columns = quantize_matrix(np.transpose(w), unsigned=True)
+    return Int8Table(q=np.ascontiguousarray(columns["q"].T), scale=columns["scale"])
+
+
 def quantize(params: Params, *, unsigned: bool = False) -> Params:
     """The parameter tree with every matrix of a product in 8 bits."""
     return each_matrix(params, lambda _, w: quantize_matrix(w, unsigned=unsigned))
+
+
+def quantize_whole(params: Params) -> Params:
+    """The parameter tree with every matrix in unsigned 8 bits, embeddings of tokens too.
+
+    As it is exported: a tied `wte` is stored once, and processors of all kinds multiply unsigned
+    numbers exactly. Positions, biases and LayerNorms stay as they are.
+    """
+    tables: Params = {n: quantize_table(params[n]) for n in ("wte", "lm_head") if n in params}
+    blocks = each_linear(params, lambda _, w: quantize_matrix(w, unsigned=True))
+    return {**params, **tables, "blocks": blocks}
 
 
 def each_matrix(params: Params, replace: Callable[[str, Array], Int8Matrix]) -> Params:
@@ -65,6 +101,18 @@ def each_matrix(params: Params, replace: Callable[[str, Array], Int8Matrix]) -> 
     replace : callable
         Given a matrix's path in the new tree and the matrix [n_in, n_out]; returns what is there.
     """
+    head: Array = params.get("lm_head", params["wte"])
+    return {
+        "wte": params["wte"],
+        "wpe": params["wpe"],
+        "blocks": each_linear(params, replace),
+        "ln_f": params["ln_f"],
+        "lm_head": Int8Head(replace("lm_head", np.transpose(head))),
+    }
+
+
+def each_linear(params: Params, replace: Callable[[str, Array], Params]) -> list[Params]:
+    """The blocks of a parameter tree with something else for every matrix, as in `each_matrix`."""
 
     def linears(path: str, part: Params) -> Params:
         return {
@@ -72,7 +120,7 @@ def each_matrix(params: Params, replace: Callable[[str, Array], Int8Matrix]) -> 
             for name, layer in part.items()
         }
 
-    blocks = [
+    return [
         {
             "ln_1": block["ln_1"],
             "attn": linears(f"blocks.{n}.attn", block["attn"]),
@@ -81,14 +129,6 @@ def each_matrix(params: Params, replace: Callable[[str, Array], Int8Matrix]) -> 
         }
         for n, block in enumerate(params["blocks"])
     ]
-    head: Array = params.get("lm_head", params["wte"])
-    return {
-        "wte": params["wte"],
-        "wpe": params["wpe"],
-        "blocks": blocks,
-        "ln_f": params["ln_f"],
-        "lm_head": Int8Head(replace("lm_head", np.transpose(head))),
-    }
 
 
 def kv_scales(params: Params, hparams: HParams) -> Array:

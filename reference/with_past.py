@@ -5,7 +5,7 @@ them back with the new ones behind them. Rows may be padded on either side. A ma
 are there, and each token's position is told.
 """
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -26,17 +26,20 @@ from .kv_cache import count
 
 
 class LayerPast(TypedDict):
-    """Keys and values of one block: float32 [batch, n_head, n_past, n_embd / n_head] each."""
+    """Keys and values of one block: [batch, n_head, n_past, n_embd / n_head] each.
+
+    float32, or float16 for a past that takes half of the memory.
+    """
 
     key: Array
     value: Array
 
 
-def empty_past(hparams: HParams, batch: int) -> list[LayerPast]:
+def empty_past(hparams: HParams, batch: int, dtype: Any = np.float32) -> list[LayerPast]:
     """The past of rows that begin."""
     shape = (batch, hparams["n_head"], 0, hparams["n_embd"] // hparams["n_head"])
     return [
-        {"key": np.zeros(shape, np.float32), "value": np.zeros(shape, np.float32)}
+        {"key": np.zeros(shape, dtype), "value": np.zeros(shape, dtype)}
         for _ in range(hparams["n_layer"])
     ]
 
@@ -83,7 +86,7 @@ def logits_with_past(
     -------
     logits : float32 [batch, n_seq, n_vocab]
     present : list of LayerPast
-        [batch, n_head, n_past + n_seq, n_embd / n_head] each.
+        [batch, n_head, n_past + n_seq, n_embd / n_head] each, of the past's type.
     """
     x = wte[input_ids] + wpe[position_ids]
     mask = hidden(input_ids, attention_mask, x.dtype)
@@ -91,9 +94,12 @@ def logits_with_past(
     for block, layer in zip(blocks, past_key_values, strict=True):
         qkv = linear(layer_norm(x, **block["ln_1"]), **block["attn"]["c_attn"])
         q, k, v = (split_heads(part, n_head) for part in np.split(qkv, 3, axis=-1))
-        k = np.concatenate([layer["key"], k], axis=2)
-        v = np.concatenate([layer["value"], v], axis=2)
-        present.append({"key": k, "value": v})
+        kept: LayerPast = {
+            "key": np.concatenate([layer["key"], k.astype(layer["key"].dtype)], axis=2),
+            "value": np.concatenate([layer["value"], v.astype(layer["value"].dtype)], axis=2),
+        }
+        present.append(kept)
+        k, v = kept["key"].astype(x.dtype), kept["value"].astype(x.dtype)
         x = x + linear(merge_heads(attention(q, k, v, mask)), **block["attn"]["c_proj"])
         x = x + ffn(layer_norm(x, **block["ln_2"]), **block["mlp"])
     return unembed(layer_norm(x, **ln_f), wte if lm_head is None else lm_head), present

@@ -1,33 +1,242 @@
-"""An exported directory against the NumPy reference, graph by graph."""
+"""An exported folder against the NumPy reference: each graph, in each program that runs it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from exporter import ExportError
-from exporter.package import GRAPHS, Package, open_package
-from reference import HParams, PicobatchError, gpt2
-from reference.with_past import empty_past
+from exporter import Package, open_package
+from exporter.variants import GRAPHS
+from reference import PicobatchError, gpt2
 
-from .checker import CheckReport, compare
-from .engine import RUNTIME_ERRORS, IntArray, is_large, open_session
+from .checker import CheckReport, Comparison, compare
+from .engine import IntArray, is_large
 from .kv_cache import FloatArray
 from .messages import cut
+from .padding import PADDED, Run, greedy_tokens, logits_of
+from .report import ExitCode
+from .runtimes import RUNTIMES, GraphFile, Runtime, RuntimeMissingError
 from .settings import available_threads
+from .tables import table
 
-# On which sides a graph's rows may be padded.
-PADDED = {"with_past": ("right", "left"), "forward": ("right",), "next_logits": ("right",)}
-PROMPTS_PER_BATCH = 2  # two rows, so that the symbolic batch axis is really used
+COMPARED_TOGETHER = 2  # prompts: two rows, so that the symbolic batch axis is really used
+GENERATED_TOGETHER = 8
+LONGEST_GENERATED_FROM = 128  # tokens of a prompt that is completed
+COLUMNS = ("max difference", "tolerance", "same choice", "tokens", "completions")
 
 
 class DisagreementError(PicobatchError):
     """Logits of a graph differ from the reference's by more than the tolerance."""
 
 
-def check_directory(directory: str | Path, threads: int | None = None) -> dict[str, CheckReport]:
+@dataclass
+class CheckRow:
+    """One graph in one runtime.
+
+    Attributes
+    ----------
+    runtime, version : str
+        The program.
+    dtype, graph : str
+        What it ran; empty where it is not here.
+    logits : CheckReport, optional
+        Of padded prompts; None where the program does not tell them.
+    tokens : CheckReport, optional
+        Of what was generated: each token against the choice of the reference after those before.
+    failed : str
+        Why there is no result.
+    skipped : str
+        Why it was not run.
+    """
+
+    runtime: str
+    version: str = ""
+    dtype: str = ""
+    graph: str = ""
+    logits: CheckReport | None = None
+    tokens: CheckReport | None = None
+    failed: str = ""
+    skipped: str = ""
+    generated: list[tuple[IntArray, list[int]]] = field(default_factory=list, repr=False)
+
+    @property
+    def agrees(self) -> bool:
+        reports = [report for report in (self.logits, self.tokens) if report is not None]
+        return not self.failed and all(report.agrees for report in reports)
+
+    @property
+    def status(self) -> str:
+        return "skipped" if self.skipped else "ok" if self.agrees else "FAILED"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What the graphs of one format must say, and what is tried to find out whether they do.
+
+    Attributes
+    ----------
+    package : Package
+        The exported folder.
+    dtype : str
+        The format.
+    threads : int
+        Of one model call.
+    tolerance : float, optional
+        Of logits; by default by their spread.
+    prompts : list of int64 [n_seq]
+        Random tokens, 1 to n_ctx of them.
+    logits : list of float32 [n_seq, n_vocab]
+        Of the reference with the format's own weights, for each prompt.
+    to_complete : list of int64 [n_seq]
+        Prompts for greedy generation.
+    n_new : int
+        Tokens to generate for each.
+    large : bool
+        Whether the weights should not be copied.
+    """
+
+    package: Package
+    dtype: str
+    threads: int
+    tolerance: float | None
+    prompts: list[IntArray]
+    logits: list[FloatArray]
+    to_complete: list[IntArray]
+    n_new: int
+    large: bool
+
+    @classmethod
+    def prepare(
+        cls,
+        package: Package,
+        dtype: str,
+        threads: int,
+        tolerance: float | None,
+        n_prompts: int = 0,
+        n_new: int = 0,
+    ) -> "Trial":
+        """Compute what is expected."""
+        # What is mapped for it is given back when it is done.
+        params, n_head = package.params(dtype), package.hparams["n_head"]
+        prompts = random_prompts(package)
+        logits = [gpt2(ids, **params, n_head=n_head) for ids in prompts]
+        to_complete = _prompts_to_complete(package, n_prompts, n_new) if n_new else []
+        large = is_large(params)
+        return cls(package, dtype, threads, tolerance, prompts, logits, to_complete, n_new, large)
+
+    def rows(self, runtime: Runtime, version: str) -> list[CheckRow]:
+        """A runtime's results; what it generated is judged later, all at once."""
+        if runtime.generator is not None:
+            row = CheckRow(runtime.name, version, self.dtype, "with_past")
+            return [self._generated(runtime, row)]
+        return [
+            self._compared(runtime, CheckRow(runtime.name, version, self.dtype, name))
+            for name in GRAPHS
+        ]
+
+    def _generated(self, runtime: Runtime, row: CheckRow) -> CheckRow:
+        assert runtime.generator is not None
+        if not (self.package.directory / "onnx").is_dir():
+            row.skipped = "there are no configurations beside a model's own weights"
+        elif self.package.manifest["model"]["eos_id"] is None:
+            row.skipped = "needs a model with an end-of-text token"
+        elif not self.to_complete:
+            row.skipped = "no prompts to complete"
+        else:
+            with _noting_failure(row):
+                generate = runtime.generator(self.package, self.dtype, self.threads)
+                for batch in _batches(self.to_complete):
+                    new = generate([ids.tolist() for ids in batch], self.n_new)
+                    row.generated += zip(batch, new, strict=True)
+        return row
+
+    def _compared(self, runtime: Runtime, row: CheckRow) -> CheckRow:
+        hparams, choices = self.package.hparams, self.package.choices
+        with _noting_failure(row):
+            run = self.opened(row.graph, runtime)
+            row.logits = CheckReport()
+            for side in PADDED[row.graph]:
+                self._compare_logits(row.graph, side, run, row.logits)
+                if row.graph == "with_past":
+                    for batch in _batches(self.to_complete):
+                        new = greedy_tokens(
+                            run, hparams, self.dtype, batch, side, self.n_new, choices
+                        )
+                        row.generated += zip(batch, new, strict=True)
+        return row
+
+    def opened(self, name: str, runtime: Runtime) -> Run:
+        """A graph in a runtime, whose logits must have the right type and shape."""
+        graph = self.package.variant(self.dtype)["graphs"][name]
+        path = self.package.graph_path(name, self.dtype)
+        data = self.package.data_files(name, self.dtype)
+        assert runtime.open is not None
+        session = runtime.open(
+            GraphFile(path, data, [*graph["inputs"]], [*graph["outputs"]], self.large),
+            self.threads,
+        )
+        n_vocab = self.package.hparams["n_vocab"]
+
+        def run(outputs: list[str], feeds: dict[str, Any]) -> list[Any]:
+            found = session.run(outputs, feeds)
+            ids = feeds["input_ids"].shape
+            shape = (ids[0], n_vocab) if name == "next_logits" else (*ids, n_vocab)
+            if found[0].shape != shape or found[0].dtype != np.float32:
+                raise DisagreementError(
+                    f"gives {found[0].dtype} {list(found[0].shape)}; expected float32 {list(shape)}"
+                )
+            return found
+
+        return run
+
+    def _compare_logits(self, name: str, side: str, run: Run, report: CheckReport) -> None:
+        for start in range(0, len(self.prompts), COMPARED_TOGETHER):
+            some = slice(start, start + COMPARED_TOGETHER)
+            # Not bound to a name: of a large model, the logits of two batches are a gigabyte.
+            for found, reference in zip(
+                logits_of(name, run, self.package.hparams, self.dtype, self.prompts[some], side),
+                self.logits[some],
+                strict=True,
+            ):
+                expected = reference[-len(found) :]
+                compared = compare(found, expected, self.package.choices, tolerance=self.tolerance)
+                where = f"{name}, padded on the {side}, a prompt of {len(reference)} tokens"
+                report.add(where, [compared])
+
+    def judge(self, rows: Sequence[CheckRow]) -> None:
+        """Hold each generated token against the reference's choice after those before it."""
+        model, n_head = self.package.manifest["model"], self.package.hparams["n_head"]
+        params: Any = None
+        seen: dict[tuple[bytes, tuple[int, ...]], Comparison] = {}
+        for row in rows:
+            for ids, new in () if row.failed else row.generated:
+                row.tokens = row.tokens or CheckReport()
+                where = f"{row.runtime}, after a prompt of {len(ids)} tokens"
+                if not new or (len(new) < self.n_new and new[-1] != model["eos_id"]):
+                    row.failed = f"{where}: {len(new)} tokens; expected {self.n_new}"
+                    break
+                key = ids.tobytes(), tuple(new)
+                if key not in seen:
+                    params = params or self.package.params(self.dtype)
+                    whole = np.concatenate([ids, new[:-1]]).astype(np.int64)
+                    logits = gpt2(whole, **params, n_head=n_head)[len(ids) - 1 :]
+                    seen[key] = compare(
+                        logits, logits, self.package.choices, np.array(new), self.tolerance
+                    )
+                row.tokens.add(where, [seen[key]])
+
+
+def check_directory(
+    directory: str | Path,
+    threads: int | None = None,
+    *,
+    runtimes: Sequence[str] = (),
+    n_prompts: int = 8,
+    n_new: int = 16,
+) -> list[CheckRow]:
     """Compare every graph of an exported directory with the reference.
 
     Parameters
@@ -36,170 +245,119 @@ def check_directory(directory: str | Path, threads: int | None = None) -> dict[s
         From `runner export`.
     threads : int, optional
         Threads of one model call; by default all.
+    runtimes : sequence of str
+        Names from `RUNTIMES`; by default all, and those that are not here are skipped.
+    n_prompts : int
+        Prompts to complete.
+    n_new : int
+        Tokens to generate for each.
 
     Returns
     -------
-    dict of str to CheckReport
-        By graph. Prompts of random tokens, of 1 to n_ctx tokens, in padded batches.
+    list of CheckRow
+        A row for each graph in each runtime.
 
     Raises
     ------
     ExportError
         Where the directory does not hold together.
+    RuntimeMissingError
+        Where a runtime that was named is not here.
     """
-    return check_package(open_package(directory), threads)
-
-
-def check_package(package: Package, threads: int | None = None) -> dict[str, CheckReport]:
-    """As `check_directory`, for a package that is open."""
-    params, n_head = package.params(), package.hparams["n_head"]
-    prompts = _prompts(package)
-    expected = [gpt2(ids, **params, n_head=n_head) for ids in prompts]
-    lean = is_large(params)
-    del params  # and with it the memory that their file is mapped into
-    reports = {}
-    for name in GRAPHS:
-        path = package.graph_path(name)
-        with _blaming(path):
-            session = open_session(path, threads or available_threads(), lean=lean)
-        reports[name] = CheckReport()
-        for side in PADDED[name]:
-            for start in range(0, len(prompts), PROMPTS_PER_BATCH):
-                some = slice(start, start + PROMPTS_PER_BATCH)
-                # Not bound to a name: of a large model, the logits of two batches are a gigabyte.
-                _compare_rows(
-                    f"{name}, padded on the {side}",
-                    _logits(name, path, session, prompts[some], package.hparams, side),
-                    expected[some],
-                    package.choices,
-                    reports[name],
-                )
-        del session  # before the next takes as much memory
-    return reports
-
-
-def _logits(
-    name: str, path: Path, session: Any, prompts: list[IntArray], hparams: HParams, side: str
-) -> list[FloatArray]:
-    """A graph's logits of some prompts: at every position, or at the last."""
-    if name == "with_past":
-        return _logits_by_parts(path, session, prompts, hparams, side)
-    shape = len(prompts), hparams["n_ctx"]
-    padded, _ = _padded(prompts, hparams["n_ctx"], side)
-    if name == "forward":
-        logits = _run(path, session, {"input_ids": padded}, (*shape, hparams["n_vocab"]))[0]
-        return [row[: len(ids)] for row, ids in zip(logits, prompts, strict=True)]
-    feeds = {"input_ids": padded, "last": np.array([len(ids) - 1 for ids in prompts])}
-    logits = _run(path, session, feeds, (len(prompts), hparams["n_vocab"]))[0]
-    return [row[None] for row in logits]
-
-
-def _logits_by_parts(
-    path: Path, session: Any, prompts: list[IntArray], hparams: HParams, side: str
-) -> list[FloatArray]:
-    """All positions' logits, from two calls: without a past, and with the first one's."""
-    width = max(map(len, prompts))
-    padded, there = _padded(prompts, width, side)
-    positions = np.maximum(np.cumsum(there, axis=1) - 1, 0)
-    past = {
-        f"past_key_values.{n}.{name}": array
-        for n, layer in enumerate(empty_past(hparams, len(prompts)))
-        for name, array in layer.items()
-    }
-    whole = np.empty((len(prompts), width, hparams["n_vocab"]), np.float32)
-    for start, end in ((0, (width + 1) // 2), ((width + 1) // 2, width)):
-        if start == end:
-            continue
-        feeds = {
-            "input_ids": padded[:, start:end],
-            "attention_mask": there[:, :end],
-            "position_ids": positions[:, start:end],
-        }
-        shape = len(prompts), end - start, hparams["n_vocab"]
-        logits, *present = _run(path, session, feeds | past, shape, past)
-        past = dict(zip(past, present, strict=True))
-        whole[:, start:end] = logits
-    firsts = np.argmax(there, axis=1).tolist()
-    return [
-        row[first : first + len(ids)]
-        for row, first, ids in zip(whole, firsts, prompts, strict=True)
-    ]
-
-
-def _padded(prompts: list[IntArray], width: int, side: str) -> tuple[IntArray, IntArray]:
-    """Prompts as rows of one length, and 1 where their tokens are."""
-    padded = np.zeros((len(prompts), width), dtype=np.int64)
-    there = np.zeros_like(padded)
-    for row, ids in enumerate(prompts):
-        at = slice(width - len(ids), width) if side == "left" else slice(len(ids))
-        padded[row, at], there[row, at] = ids, 1
-    return padded, there
-
-
-def _run(
-    path: Path,
-    session: Any,
-    feeds: dict[str, Any],
-    shape: tuple[int, ...],
-    past: Iterable[str] = (),
-) -> list[FloatArray]:
-    """A graph's logits, of the shape that they must have, and the past that it gives back."""
-    present = [name.replace("past_key_values", "present") for name in past]
-    with _blaming(path):
-        found: list[FloatArray] = session.run(["logits", *present], feeds)
-    if found[0].shape != shape or found[0].dtype != np.float32:
-        raise ExportError(
-            f"{path}: gives {found[0].dtype} {list(found[0].shape)}; expected float32 "
-            f"{list(shape)}. Export it again."
+    package = open_package(directory)
+    missing: list[CheckRow] = []
+    here: list[tuple[Runtime, str]] = []
+    for name in runtimes or RUNTIMES:
+        try:
+            here.append((RUNTIMES[name], RUNTIMES[name].version()))
+        except RuntimeMissingError as e:
+            if runtimes:
+                raise RuntimeMissingError(f"--runtime {name}: {e}") from None
+            missing.append(CheckRow(name, skipped=str(e)))
+    rows: list[CheckRow] = []
+    for dtype in package.dtypes:
+        trial = Trial.prepare(
+            package,
+            dtype,
+            threads or available_threads(),
+            _tolerance(package, dtype),
+            n_prompts,
+            n_new,
         )
-    return found
+        found = [row for runtime, version in here for row in trial.rows(runtime, version)]
+        trial.judge(found)
+        rows += found
+    return rows + missing
+
+
+def summary(rows: Sequence[CheckRow]) -> str:
+    """A table for people, and below it what was wrong."""
+    lines = [["runtime", "version", "dtype", "graph", *COLUMNS, ""]]
+    for row in rows:
+        logits, tokens = row.logits, row.tokens
+        cells = ["-"] * len(COLUMNS)
+        if logits is not None:
+            cells[:3] = [
+                f"{logits.max_abs_diff:.2g}",
+                f"{logits.tolerance:.2g}",
+                f"{logits.top1_agreement}/{logits.positions}",
+            ]
+        if tokens is not None:
+            cells[3] = f"{tokens.top1_agreement}/{tokens.positions}"
+            cells[4] = f"{tokens.rows - tokens.other_rows}/{tokens.rows}"
+        lines.append([row.runtime, row.version, row.dtype, row.graph, *cells, row.status])
+    told = [
+        " ".join(filter(None, [row.runtime, row.dtype, row.graph])) + f": {said}"
+        for row in rows
+        for said in [
+            *[text for text in (row.failed, row.skipped) if text],
+            *(bad for report in (row.logits, row.tokens) if report for bad in report.offending),
+        ]
+    ]
+    return "\n".join([*table(lines, right=range(4, 4 + len(COLUMNS))), *told])
+
+
+def exit_code(rows: Sequence[CheckRow]) -> ExitCode:
+    """What a check deserves: a graph that does not run is not what was exported either."""
+    return ExitCode.DONE if all(row.agrees for row in rows) else ExitCode.DISAGREES
+
+
+def _tolerance(package: Package, dtype: str) -> float | None:
+    """What a runtime's logits may differ by, from the record of the format."""
+    if dtype == "float32":
+        return None  # by their spread
+    return float(package.variant(dtype)["parity"]["tolerance"])
+
+
+def _batches(prompts: list[IntArray]) -> Iterator[list[IntArray]]:
+    for start in range(0, len(prompts), GENERATED_TOGETHER):
+        yield prompts[start : start + GENERATED_TOGETHER]
 
 
 @contextmanager
-def _blaming(path: Path) -> Iterator[None]:
-    """Say of which graph onnxruntime complains."""
+def _noting_failure(row: CheckRow) -> Iterator[None]:
+    """Whatever a foreign program raises is its result."""
     try:
         yield
-    except RUNTIME_ERRORS as e:
-        raise ExportError(
-            f"{path}: onnxruntime refuses it ({cut(str(e))}); expected the graph that was "
-            "exported. Export it again."
-        ) from None
+    except Exception as e:  # noqa: BLE001
+        row.failed = f"{type(e).__name__}: {cut(' '.join(str(e).split()))}"
 
 
-def _compare_rows(
-    what: str,
-    logits: list[FloatArray],
-    expected: list[FloatArray],
-    choices: slice,
-    report: CheckReport,
-) -> None:
-    """Compare a graph's logits of some prompts at their last positions, as many as there are."""
-    for found, reference in zip(logits, expected, strict=True):
-        compared = compare(found, reference[-len(found) :], choices)
-        report.add(f"{what}, a prompt of {len(reference)} tokens", [compared])
-
-
-def parity_record(package: Package) -> dict[str, Any]:
-    """What the check of a package found, for its manifest.
-
-    Raises
-    ------
-    DisagreementError
-        Where a graph is out of tolerance: such a package must not be written.
-    """
-    reports = check_package(package)
-    for name, report in reports.items():
-        if not report.agrees:
-            raise DisagreementError(
-                f"graph {name} of {package.manifest['model']['name']} disagrees with the "
-                f"reference; nothing was written.\n{report.summary()}"
-            )
-    return {name: report.as_dict() for name, report in reports.items()}
-
-
-def _prompts(package: Package) -> list[IntArray]:
+def random_prompts(package: Package) -> list[IntArray]:
+    """Of 1 to n_ctx tokens."""
     n_ctx, n_vocab = package.hparams["n_ctx"], package.hparams["n_vocab"]
     rng = np.random.default_rng(0)
     lengths = dict.fromkeys([1, min(7, n_ctx), (n_ctx + 1) // 2, n_ctx])
     return [rng.integers(0, n_vocab, length) for length in lengths]
+
+
+def _prompts_to_complete(package: Package, count: int, n_new: int) -> list[IntArray]:
+    """Random tokens without end-of-text, of many lengths, with room for the new ones."""
+    longest = min(LONGEST_GENERATED_FROM, package.hparams["n_ctx"] - n_new)
+    if longest < 1:
+        return []
+    model, rng = package.manifest["model"], np.random.default_rng(1)
+    usable = np.delete(
+        np.arange(model["n_tokens"]), [n for n in [model["eos_id"]] if n is not None]
+    )
+    return [rng.choice(usable, rng.integers(1, longest + 1)) for _ in range(count)]

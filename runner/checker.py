@@ -189,6 +189,7 @@ class CheckReport:
     near_ties: int = 0
     disagreements: int = 0
     int8: Int8Loss | None = None
+    other_rows: int = 0  # with another choice somewhere, near ties too
     offending_rows: int = 0
     offending: list[str] = field(default_factory=list)
 
@@ -199,6 +200,7 @@ class CheckReport:
     def add(self, where: str, row: Sequence[Comparison]) -> None:
         """Take in a row, compared in one or more stretches."""
         self.rows += 1
+        self.other_rows += any(part.top1_agreement < part.positions for part in row)
         for part in row:
             self._add_stretch(part)
         if not all(part.agrees for part in row):

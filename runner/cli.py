@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import re
 import signal
@@ -15,18 +16,21 @@ import click
 from exporter import export as export_package
 from exporter.targets import TARGETS
 from exporter.tracer import DEFAULT_OPSET
+from exporter.variants import VARIANTS
 from reference import PicobatchError, __version__, load_model
 from reference.models import DEMO, MODELS_DIR_VARIABLE
 from reference.published import BASE_URL_VARIABLE
 
 from .bench import measure
 from .catalog import describe_model, fetch_named, list_models
-from .check import DisagreementError, check_directory, parity_record
+from .check import DisagreementError, check_directory, exit_code, summary
 from .errors import SettingsError
 from .inspect import first_rows, inspect_path
 from .messages import printable
+from .parity import parity_record
 from .report import ExitCode
 from .run import run
+from .runtimes import RUNTIMES
 from .settings import DTYPES, RunSettings, available_threads
 from .single import complete
 
@@ -325,11 +329,18 @@ def models(
 )
 @click.option(
     "--dtype",
-    type=click.Choice(["float32"]),
-    default="float32",
+    "dtypes",
+    type=click.Choice(list(VARIANTS)),
+    multiple=True,
+    default=["float32"],
     show_default=True,
-    expose_value=False,  # there is no other yet
-    help="Number format of the model.",
+    help="Number format of the model; several may be given. Each is written with a record of what "
+    "it costs, and not at all where that is too much.",
+)
+@click.option(
+    "--text",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Text that the record is made on.  [default: a page of English]",
 )
 @place_options
 @click.option(
@@ -340,27 +351,58 @@ def models(
     help="Which operators to use.",
 )
 def export(
-    model: str, directory: Path, models_dir: str | None, base_url: str | None, **options: Any
+    model: str,
+    directory: Path,
+    models_dir: str | None,
+    base_url: str | None,
+    text: Path | None,
+    **options: Any,
 ) -> None:
     """Write MODEL to the new folder DIRECTORY as ONNX graphs, checked against the reference.
 
     Where DIRECTORY is the model's own, the graphs are put beside its weights and use those.
     """
     loaded = load_model(model, models_dir=models_dir, base_url=base_url)
-    package = export_package(loaded, directory, verify=parity_record, **options)
+    verify = functools.partial(parity_record, text=text)
+    package = export_package(loaded, directory, verify=verify, **options)
     click.echo(inspect_path(package.directory))
 
 
 @cli.command()
 @click.argument("directory", type=click.Path(path_type=Path))
+@click.option(
+    "--runtime",
+    "runtimes",
+    type=click.Choice(list(RUNTIMES)),
+    multiple=True,
+    help="Program to run the graphs in; several may be given.  [default: all that are installed]",
+)
+@click.option(
+    "--prompts",
+    "n_prompts",
+    type=click.IntRange(min=0),
+    default=8,
+    show_default=True,
+    help="Prompts that each completes.",
+)
+@click.option(
+    "--max-new-tokens",
+    "n_new",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Tokens to generate per prompt.",
+)
 @threads_option
-def check(directory: Path, threads: int) -> None:
-    """Compare the graphs of an exported DIRECTORY with the NumPy reference."""
-    reports = check_directory(directory, threads)
-    for name, report in reports.items():
-        click.echo(f"{name}: {report.summary()}")
-    if not all(report.agrees for report in reports.values()):
-        sys.exit(ExitCode.DISAGREES)
+def check(directory: Path, threads: int, **options: Any) -> None:
+    """Compare the graphs of an exported DIRECTORY with the NumPy reference.
+
+    Logits of prompts of random tokens, padded on either side where the graph takes it, and what is
+    generated greedily from others.
+    """
+    rows = check_directory(directory, threads, **options)
+    click.echo(printable(summary(rows)))
+    sys.exit(exit_code(rows))
 
 
 @cli.command("inspect")

@@ -11,6 +11,7 @@ from exporter import open_package
 
 from .errors import InputError
 from .provenance import read_provenance
+from .tables import table
 from .writer import read_rows
 
 NUMBER = r"\.\d+\."  # of a block, in a name
@@ -84,16 +85,35 @@ def _package_lines(found: dict[str, Any]) -> list[str]:
         f"made by      {found['made_by']}, opset {found['opset']}, target {found['target']}",
         *_model_lines(found["model"]),
     ]
-    for name, graph in found["graphs"].items():
-        lines += [
-            f"graph        {name}: {graph['file']}, {graph['nodes']} nodes",
-            f"  inputs     {_values(graph['inputs'])}",
-            f"  outputs    {_values(graph['outputs'])}",
-        ]
-        if found["parity"]:
-            lines.append(f"  parity     {_verdict(found['parity'][name])}")
-    lines += [f"file         {file['bytes']:>13,}  {name}" for name, file in found["files"].items()]
-    return lines
+    rows = [("file", "bytes", "graph", "inputs", "parity")]
+    graphs: dict[str, tuple[str, str, str]] = {}
+    for dtype, variant in found["variants"].items():
+        parity = variant["parity"]
+        if parity:
+            lines.append(f"{dtype:12} {_cost(parity['record'])}")
+        for name, graph in variant["graphs"].items():
+            said = _short_verdict(parity["checks"][name]) if parity else "not checked"
+            graphs[graph["file"]] = f"{name}, {dtype}", _names(graph["inputs"]), said
+    for name, file in found["files"].items():
+        rows.append((name, f"{file['bytes']:,}", *graphs.get(name, ("", "", ""))))
+    return [*lines, "", *table(rows, right=[1])]
+
+
+def _cost(record: dict[str, Any]) -> str:
+    return (
+        f"{'ok' if record['agrees'] else 'FAILED'}: on {record['positions']} tokens of text, "
+        f"logits differ from float32 NumPy by {record['max_abs_diff']:.2g} at most, "
+        f"{record['mean_abs_diff']:.2g} on average; same choice at {record['top1_agreement']:.2%}; "
+        f"KL {record['kl_mean']:.2g}; perplexity {record['perplexity_change']:+.3%}"
+    )
+
+
+def _short_verdict(check: dict[str, Any]) -> str:
+    return (
+        f"{'ok' if check['agrees'] else 'FAILED'}: {check['max_abs_diff']:.2g} of "
+        f"{check['tolerance']:.2g} allowed, same choice at {check['top1_agreement']} of "
+        f"{check['positions']}"
+    )
 
 
 def _model_lines(model: dict[str, Any]) -> list[str]:
@@ -131,17 +151,9 @@ def _verdict(check: dict[str, Any]) -> str:
     )
 
 
-def _values(shapes: dict[str, str]) -> str:
-    """A graph's inputs or outputs, those that each block has only once."""
-    alike: dict[str, list[str]] = {}
-    for name, shape in shapes.items():
-        alike.setdefault(f"{re.sub(NUMBER, '.N.', name)} {shape}", []).append(name)
-    return ", ".join(
-        f"{names[0]} {shapes[names[0]]}"
-        if len(names) == 1
-        else f"{text} (N = 0 to {len(names) - 1})"
-        for text, names in alike.items()
-    )
+def _names(shapes: dict[str, str]) -> str:
+    """A graph's inputs; those that each block has only once."""
+    return ", ".join(dict.fromkeys(re.sub(NUMBER, ".N.", name) for name in shapes))
 
 
 def _pairs(values: dict[str, Any]) -> str:

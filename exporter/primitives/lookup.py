@@ -82,6 +82,11 @@ def take_along_axis(recorder: Recorder, arr: Any, indices: Any, axis: int | None
                 "them first."
             )
     _check_indexed(arr.shape[position])
+    if position == arr.ndim - 2 and np.shape(indices)[-1] == 1:  # whole rows are picked
+        before = zip(arr.shape[:position], np.shape(indices)[:position], strict=True)
+        if all(same_length(has, wants) for has, wants in before):
+            operands = recorder.operand(arr), recorder.operand(indices, np.int64)
+            return recorder.node("GatherND", *operands, batch_dims=position)
     # GatherElements wants indices as large as the result: widen their axes of length 1.
     shape = [
         1 if i == position or isinstance(length, Dim) else length

@@ -49,7 +49,9 @@ def test_the_folder_and_its_manifest(package, demo):
     ]
     manifest = json.loads((package.directory / "manifest.json").read_text())
     assert manifest["model"]["weights_sha256"] == demo.weights_sha256
-    assert manifest["graphs"]["forward"]["inputs"] == {"input_ids": "int64 [batch, 256]"}
+    assert manifest["variants"]["float32"]["graphs"]["forward"]["inputs"] == {
+        "input_ids": "int64 [batch, 256]"
+    }
     assert not (package.directory.parent / "demo.part").exists()
 
 
@@ -154,7 +156,7 @@ def test_an_empty_folder_will_do(demo, tmp_path):
 
 
 def test_nothing_is_left_behind_where_the_proof_fails(demo, tmp_path):
-    def refuse(package):
+    def refuse(package, model):
         assert (package.directory / "onnx" / "model.onnx").is_file()
         raise ExportError("no")
 
@@ -181,7 +183,8 @@ def test_a_file_that_is_missing_is_named(copy):
 def test_a_folder_that_is_no_export(tmp_path):
     with pytest.raises(ExportError, match="no manifest.json of an export"):
         open_package(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"files": {}, "graphs": {}, "model": {"hparams": {}}}')
+    manifest = '{"files": {}, "variants": {}, "model": {"hparams": {}}}'
+    (tmp_path / "manifest.json").write_text(manifest)
     with pytest.raises(ExportError, match="names not the graphs and files"):
         open_package(tmp_path)
 
@@ -228,9 +231,11 @@ def test_a_folder_of_the_user_beside_the_export_is_left_alone(demo, tmp_path, mo
         {"files": []},
         {"files": None},
         {"files": {"a": 1}},
-        {"graphs": 3},
-        {"graphs": {"forward": {}}},
-        {"graphs": {"forward": {"file": "x"}}},
+        {"variants": 3},
+        {"variants": {}},
+        {"variants": {"float32": {}}},
+        {"variants": {"float32": {"graphs": {"forward": {"file": "x"}}}}},
+        {"variants": {"float64": {"graphs": {}}}},
         {"format": 99},
         {"files": {}},
     ],
@@ -277,7 +282,7 @@ def test_a_graph_file_that_is_no_protobuf(copy, package):
 
 
 def test_weights_that_the_manifest_does_not_name(copy, package):
-    model = package.manifest["model"] | {"weights_sha256": "0" * 64}
-    other = replace(package, directory=copy, manifest=package.manifest | {"model": model})
+    variants = {"float32": package.variant("float32") | {"weights_sha256": "0" * 64}}
+    other = replace(package, directory=copy, manifest=package.manifest | {"variants": variants})
     with pytest.raises(ExportError, match=r"its weights are not those that manifest.json names"):
         other.params()

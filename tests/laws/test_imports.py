@@ -13,7 +13,11 @@ MAY_IMPORT = {
 }
 OURS = {"reference", "exporter", "runner", "jobs", "training", "tests", "benchmarks"}
 HOMES = {
-    "onnx": ("exporter/", "runner/provenance.py"),  # which names its version
+    "onnx": (
+        "exporter/",
+        "runner/provenance.py",  # which names its version
+        "runner/runtimes/",  # one of which is its evaluator
+    ),
     "onnxruntime": ("runner/engine.py",),
     "pyarrow": ("runner/",),
     "click": ("runner/cli.py",),

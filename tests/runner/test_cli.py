@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -143,16 +144,35 @@ def exported(tmp_path_factory):
 
 def test_export_ends_with_what_inspect_prints_again(exported):
     directory, said = exported
-    assert "parity     ok: 4 rows" in said
+    assert re.search(r"onnx/forward.onnx +[\d,]+  forward, float32 +input_ids +ok: ", said)
+    assert re.search(r"onnx/model.onnx_data +4,[\d,]+\n", said)
     assert runner("inspect", directory).stdout == said
-    assert json.loads(runner("inspect", directory, "--json").stdout)["parity"]["forward"]["agrees"]
+    found = json.loads(runner("inspect", directory, "--json").stdout)
+    assert found["variants"]["float32"]["parity"]["checks"]["forward"]["agrees"]
 
 
-def test_check_of_an_export(exported):
-    result = runner("check", exported[0])
+OURS = "--runtime", "onnxruntime"
+
+
+def test_check_of_an_export_in_every_runtime_that_is_here(exported):
+    result = runner("check", exported[0], "--prompts", 2, "--max-new-tokens", 3)
     assert result.exit_code == 0
-    assert "forward: check: ok: 4 rows" in result.stdout
-    assert "next_logits: check: ok: 4 rows" in result.stdout
+    lines = result.stdout.splitlines()
+    for runtime in ("onnxruntime", "reference-evaluator"):
+        for graph in ("with_past", "forward", "next_logits"):
+            (line,) = (li for li in lines if re.match(rf"{runtime} .* float32 +{graph} ", li))
+            assert line.endswith(" ok")
+    (line,) = (li for li in lines if re.match(r"onnxruntime .* with_past", li))
+    assert " 12/12 " in line  # tokens of 2 prompts, padded on either side
+    (line,) = (li for li in lines if li.startswith("onnxruntime-web: "))
+    assert "not installed: " in line
+
+
+def test_check_in_a_runtime_that_is_not_here(exported, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    result = runner("check", exported[0], "--runtime", "openvino")
+    assert result.exit_code == 1
+    assert "--runtime openvino: not installed: pip install openvino" in result.stderr
 
 
 def test_a_scheduler_that_ends_a_job_is_obeyed_as_an_error_is():
@@ -174,7 +194,7 @@ def test_check_exits_with_4_where_a_graph_computes_something_else(exported, tmp_
         if node.op_type == "Tanh":
             node.op_type = "Sin"
     path.write_bytes(proto.SerializeToString())
-    result = runner("check", directory)
+    result = runner("check", directory, *OURS)
     assert result.exit_code == 1
     assert "is not the file that was exported" in result.stderr
     from exporter.package import fingerprint
@@ -183,10 +203,11 @@ def test_check_exits_with_4_where_a_graph_computes_something_else(exported, tmp_
     manifest["files"]["onnx/forward.onnx"] = fingerprint(path)
     (directory / "manifest.json").write_text(json.dumps(manifest))
     open_package(directory)
-    result = runner("check", directory)
+    result = runner("check", directory, *OURS)
     assert result.exit_code == 4
-    assert "forward: check: FAILED" in result.stdout
-    assert "next_logits: check: ok" in result.stdout
+    assert re.search(r"float32  forward .* FAILED\n", result.stdout)
+    assert re.search(r"float32  next_logits .* ok\n", result.stdout)
+    assert "onnxruntime float32 forward: forward, padded on the right, a prompt" in result.stdout
 
 
 def test_an_export_that_disagrees_is_not_written(tmp_path, monkeypatch):
@@ -201,10 +222,20 @@ def test_an_export_that_disagrees_is_not_written(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("options", [["--opset", 20], ["--target", "onnxruntime"], ["--n-ctx", 16]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--opset", 20],
+        ["--target", "onnxruntime"],
+        ["--n-ctx", 16],
+        ["--n-ctx", 1, "--dtype", "int8", "--dtype", "float16"],
+        ["--dtype", "int8", "--target", "onnxruntime"],
+    ],
+)
 def test_export_options(tmp_path, options):
-    assert runner("export", "demo", tmp_path / "x", *options).exit_code == 0
-    assert runner("check", tmp_path / "x").exit_code == 0
+    result = runner("export", "demo", tmp_path / "x", *options)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert runner("check", tmp_path / "x", *OURS).exit_code == 0
 
 
 @pytest.mark.parametrize(

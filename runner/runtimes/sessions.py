@@ -1,0 +1,65 @@
+"""Runtimes that run any graph with inputs of ours."""
+
+import importlib
+from typing import Any
+
+import onnx
+from onnx.reference import ReferenceEvaluator
+
+from ..engine import open_session, runtime_version
+from .base import Feeds, GraphFile, Runtime, Session, python_package
+from .node import NodeSession, node_package
+
+
+class OnnxRuntime:
+    def __init__(self, graph: GraphFile, threads: int) -> None:
+        self._session = open_session(graph.path, threads, lean=graph.large)
+
+    def run(self, outputs: list[str], feeds: Feeds) -> list[Any]:
+        return list(self._session.run(outputs, feeds))
+
+
+class Evaluator:
+    """ONNX's own, in NumPy: slow, and nobody's kernels."""
+
+    def __init__(self, graph: GraphFile, _: int) -> None:
+        self._evaluator = ReferenceEvaluator(str(graph.path))
+
+    def run(self, outputs: list[str], feeds: Feeds) -> list[Any]:
+        return list(self._evaluator.run(outputs, feeds))
+
+
+class OpenVino:
+    def __init__(self, graph: GraphFile, threads: int) -> None:
+        openvino = importlib.import_module("openvino")
+        hints = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+        self._model = openvino.Core().compile_model(graph.path, "CPU", hints)
+
+    def run(self, outputs: list[str], feeds: Feeds) -> list[Any]:
+        found = self._model(feeds)
+        return [found[name] for name in outputs]
+
+
+class Tract:
+    def __init__(self, graph: GraphFile, _: int) -> None:
+        tract = importlib.import_module("tract")
+        self._graph = graph
+        self._model = tract.onnx().load(str(graph.path)).into_model().into_runnable()
+
+    def run(self, outputs: list[str], feeds: Feeds) -> list[Any]:
+        found = self._model.run([feeds[name] for name in self._graph.inputs])
+        arrays = {n: x.to_numpy() for n, x in zip(self._graph.outputs, found, strict=True)}
+        return [arrays[name] for name in outputs]
+
+
+def onnxruntime_web(graph: GraphFile, _: int) -> Session:
+    return NodeSession("onnxruntime_web.mjs", "onnxruntime-web", graph)
+
+
+SESSIONS = (
+    Runtime("onnxruntime", runtime_version, OnnxRuntime),
+    Runtime("reference-evaluator", lambda: str(onnx.__version__), Evaluator),
+    Runtime("openvino", python_package("openvino", install="openvino"), OpenVino),
+    Runtime("tract", python_package("tract", install="tract"), Tract),
+    Runtime("onnxruntime-web", node_package("onnxruntime-web"), onnxruntime_web),
+)
