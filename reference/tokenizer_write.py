@@ -32,7 +32,11 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, n_ctx: int | None = N
     added = list(tokenizer.added.values())
     ends = [t.content for t in added if t.token_id == tokenizer.eos_id]
     ends += [text for text, token_id in tokenizer.vocab.items() if token_id == tokenizer.eos_id]
-    config: dict[str, Any] = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": False}
+    config: dict[str, Any] = {
+        "tokenizer_class": "GPT2Tokenizer",
+        "add_prefix_space": False,
+        "clean_up_tokenization_spaces": False,  # else "did n't" comes back as "didn't"
+    }
     if ends:
         config |= dict.fromkeys(["bos_token", "eos_token", "unk_token", "pad_token"], ends[0])
     if n_ctx is not None:

@@ -1,6 +1,6 @@
 // Loads an exported folder, model/, with transformers.js, and completes what is typed.
 const MODEL = "model";
-const FILES = ["config.json", "tokenizer.json", "onnx/model.onnx", "onnx/model.onnx_data"];
+const SUFFIXES = { fp32: "", fp16: "_fp16", q8: "_quantized" }; // of files, by number format
 const LIBRARY = "./node_modules/@huggingface/transformers/dist/transformers.min.js";
 const RUNTIME = "./node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded";
 
@@ -21,17 +21,21 @@ function show(error) {
   page.error.scrollIntoView({ block: "nearest" });
 }
 
+async function look(name, method) {
+  const answer = await fetch(`${MODEL}/${name}`, { method });
+  if (answer.ok) return answer;
+  throw new Error(
+    `${MODEL}/${name}: ${answer.status} ${answer.statusText}; expected an exported model. ` +
+      `Run \`runner export demo examples/web/${MODEL}\`, then load this page again.`,
+  );
+}
+
 /** Files are looked for first: without the weights transformers.js waits for ever. */
 async function readConfig() {
-  for (const name of FILES) {
-    const { ok, status, statusText } = await fetch(`${MODEL}/${name}`, { method: "HEAD" });
-    if (ok) continue;
-    throw new Error(
-      `${MODEL}/${name}: ${status} ${statusText}; expected an exported model. ` +
-        `Run \`runner export demo examples/web/${MODEL}\`, then load this page again.`,
-    );
-  }
-  return (await fetch(`${MODEL}/config.json`)).json();
+  const config = await (await look("config.json", "GET")).json();
+  const graph = `onnx/model${SUFFIXES[config["transformers.js_config"].dtype]}.onnx`;
+  for (const name of ["tokenizer.json", graph, `${graph}_data`]) await look(name, "HEAD");
+  return config;
 }
 
 async function importLibrary() {

@@ -90,6 +90,9 @@ class NodeSession:
         files = [str(path.absolute()) for path in (graph.path, *graph.data)]
         self._ask = NodeScript(script, package, *files)
 
+    def __del__(self) -> None:
+        self._scratch.cleanup()
+
     def run(self, outputs: list[str], feeds: Feeds) -> list[Any]:
         folder = Path(self._scratch.name)
         told = {}

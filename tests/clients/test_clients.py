@@ -9,22 +9,26 @@ import subprocess
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from exporter import export
 from reference import greedy
+from runner.check import check_directory, summary
+from runner.parity import parity_record
+from runner.runtimes import RUNTIMES, RuntimeMissingError
 
 pytestmark = pytest.mark.clients
 
 HERE = Path(__file__).parent
 FACTS = HERE.parents[1] / "jobs" / "facts.jsonl"
-N_PROMPTS, N_NEW = 56, 20
+N_PROMPTS, N_NEW, BATCH = 56, 20, 8
+DTYPES = ["float32", "float16", "int8"]
 
 
 @pytest.fixture(scope="module")
-def folder(demo, tmp_path_factory):
-    return export(demo, tmp_path_factory.mktemp("clients") / "demo").directory
+def package(demo, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clients") / "demo"
+    return export(demo, folder, dtypes=DTYPES, verify=parity_record)
 
 
 @pytest.fixture(scope="module")
@@ -38,125 +42,76 @@ def expected(demo):
     return list(zip(texts, prompts, new, strict=True))
 
 
+@pytest.fixture
+def here(monkeypatch):
+    """Where npm has put its packages."""
+    monkeypatch.chdir(HERE)
+
+
+@pytest.fixture
+def runtime(request, here):
+    try:
+        RUNTIMES[request.param].version()
+    except RuntimeMissingError as e:
+        pytest.skip(f"{request.param}: {e}")
+    return RUNTIMES[request.param]
+
+
 def up_to_end(ids, eos_id):
     return ids[: ids.index(eos_id) + 1] if eos_id in ids else ids
 
 
-def test_transformers_reads_the_same_tokens(folder, expected):
+@pytest.mark.parametrize("runtime", RUNTIMES, indirect=True)
+def test_every_format_and_graph(runtime, package):
+    rows = check_directory(package.directory, 2, runtimes=[runtime.name], n_prompts=BATCH)
+    assert all(row.agrees for row in rows), summary(rows)
+    assert len(rows) == 3 * (1 if runtime.generator else 3)
+
+
+GENERATORS = [name for name, runtime in RUNTIMES.items() if runtime.generator]
+
+
+@pytest.mark.parametrize("runtime", GENERATORS, indirect=True)
+def test_what_generates_by_itself_completes_texts_in_padded_batches(
+    runtime, package, expected, demo
+):
+    generate = runtime.generator(package, "float32", 2)
+    for start in range(0, N_PROMPTS, BATCH):
+        rows = expected[start : start + BATCH]
+        found = generate([ids for _, ids, _ in rows], N_NEW)
+        for new, (*_, wanted) in zip(found, rows, strict=True):
+            eos_id = demo.tokenizer.eos_id
+            assert up_to_end(new, eos_id) == up_to_end(wanted, eos_id)
+
+
+def test_transformers_reads_the_same_tokens(package, expected):
     transformers = pytest.importorskip("transformers")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(package.directory)
     for text, ids, _ in expected:
         assert tokenizer(text)["input_ids"] == ids
     assert tokenizer.eos_token == tokenizer.pad_token == "<|endoftext|>"
     assert tokenizer.model_max_length == 256
+    odd = "He did n't go . It 's 3 , or 4 ?"
+    assert tokenizer.decode(tokenizer(odd)["input_ids"]) == odd
 
 
-def test_optimum_generates_the_same_in_batches_padded_on_the_left(folder, expected):
-    onnxruntime = pytest.importorskip("optimum.onnxruntime")
-    transformers = pytest.importorskip("transformers")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, padding_side="left")
-    model = onnxruntime.ORTModelForCausalLM.from_pretrained(folder, use_io_binding=False)
-    for start in range(0, N_PROMPTS, 8):
-        rows = expected[start : start + 8]
-        inputs = tokenizer([text for text, *_ in rows], return_tensors="pt", padding=True)
-        found = model.generate(
-            **inputs, max_new_tokens=N_NEW, do_sample=False, eos_token_id=None
-        ).numpy()
-        for row, (*_, new) in zip(found, rows, strict=True):
-            assert row[inputs["input_ids"].shape[1] :].tolist() == new
-
-
-def test_onnxruntime_genai_generates_the_same(folder, expected, demo):
+def test_onnxruntime_genai_reads_the_same_tokens(package, expected):
     genai = pytest.importorskip("onnxruntime_genai")
-    model = genai.Model(str(folder))
-    tokenizer = genai.Tokenizer(model)
-    for text, ids, new in expected:
+    tokenizer = genai.Tokenizer(genai.Model(str(package.directory)))
+    for text, ids, _ in expected:
         assert tokenizer.encode(text).tolist() == ids
-        params = genai.GeneratorParams(model)
-        params.set_search_options(max_length=len(ids) + N_NEW, do_sample=False)
-        generator = genai.Generator(model, params)
-        generator.append_tokens(np.array(ids, np.int32))
-        found = []
-        while not generator.is_done():
-            generator.generate_next_token()
-            found.append(int(generator.get_next_tokens()[0]))
-        assert found == up_to_end(new, demo.tokenizer.eos_id)
 
 
-def greedily(run, ids, hparams):
-    """What a graph with past says, `run` by its inputs: an id at a time."""
-    shape = (1, hparams["n_head"], 0, hparams["n_embd"] // hparams["n_head"])
-    names = [f"{n}.{x}" for n in range(hparams["n_layer"]) for x in ("key", "value")]
-    past = {f"past_key_values.{name}": np.zeros(shape, np.float32) for name in names}
-    n_past, found = 0, []
-    for _ in range(N_NEW):
-        n = n_past + len(ids)
-        logits, *present = run(
-            {
-                "input_ids": np.array([ids]),
-                "attention_mask": np.ones((1, n), np.int64),
-                "position_ids": np.arange(n_past, n)[None],
-                **past,
-            }
-        )
-        ids, n_past = [int(logits[0, -1].argmax())], n
-        past = dict(zip(past, present, strict=True))
-        found += ids
-    return found
-
-
-def test_openvino_runs_the_graph_with_past(folder, expected, demo):
-    openvino = pytest.importorskip("openvino")
-    hint = {"INFERENCE_PRECISION_HINT": "f32"}
-    model = openvino.Core().compile_model(folder / "onnx" / "model.onnx", "CPU", hint)
-    for _, ids, new in expected:
-        assert greedily(lambda feeds: list(model(feeds).values()), ids, demo.hparams) == new
-
-
-def test_tract_runs_every_graph(folder, expected, demo):
-    tract = pytest.importorskip("tract")
-
-    def runnable(graph):
-        return tract.onnx().load(str(folder / "onnx" / graph)).into_model().into_runnable()
-
-    with_past, forward = runnable("model.onnx"), runnable("forward.onnx")
-    next_logits = runnable("next_logits.onnx")
-    for _, ids, new in expected:
-
-        def run(feeds):
-            return [output.to_numpy() for output in with_past.run(list(feeds.values()))]
-
-        assert greedily(run, ids, demo.hparams) == new
-        n = len(ids)
-        whole = np.zeros((1, 256), np.int64)
-        whole[0, : n + N_NEW] = ids + new
-        logits = forward.run([whole])[0].to_numpy()[0]
-        assert logits[n - 1 : n + N_NEW - 1].argmax(axis=-1).tolist() == new
-        last = np.array([n + N_NEW - 2])
-        assert next_logits.run([whole, last])[0].to_numpy()[0].argmax() == new[-1]
-
-
-def in_node(script, folder, rows):
-    if not (HERE / "node_modules").is_dir():
-        pytest.skip("tests/clients/node_modules is not there: run `make clients` where npm is")
+def test_transformers_js_reads_the_same_tokens(package, expected, here):
+    try:
+        RUNTIMES["transformers.js"].version()
+    except RuntimeMissingError as e:
+        pytest.skip(str(e))
     done = subprocess.run(
-        ["node", HERE / script, folder],
-        input=json.dumps(rows),
+        ["node", "tokenizer.mjs", package.directory],
+        input=json.dumps([text for text, *_ in expected]),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def test_transformers_js_generates_the_same(folder, expected, demo):
-    rows = [{"text": text, "n_new": N_NEW} for text, *_ in expected]
-    found = in_node("transformers_js.mjs", folder, rows)
-    for row, (_, ids, new) in zip(found, expected, strict=True):
-        assert row == {"ids": ids, "new": up_to_end(new, demo.tokenizer.eos_id)}
-
-
-def test_onnxruntime_web_runs_the_graph_with_past(folder, expected):
-    rows = [{"ids": ids, "n_new": N_NEW} for _, ids, _ in expected]
-    found = in_node("onnxruntime_web.mjs", folder, rows)
-    assert [row["new"] for row in found] == [new for *_, new in expected]
+    assert json.loads(done.stdout.splitlines()[-1]) == [ids for _, ids, _ in expected]
