@@ -4,7 +4,10 @@
 """
 
 import json
+import os
 import random
+import re
+import shutil
 import subprocess
 from itertools import islice
 from pathlib import Path
@@ -115,3 +118,50 @@ def test_transformers_js_reads_the_same_tokens(package, expected, here):
         check=True,
     )
     assert json.loads(done.stdout.splitlines()[-1]) == [ids for _, ids, _ in expected]
+
+
+def block(package, language):
+    """An example from the folder's README."""
+    text = (package.directory / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+    return code
+
+
+def test_the_readme_runs_in_javascript_as_it_stands(package, here, tmp_path):
+    try:
+        RUNTIMES["transformers.js"].version()
+    except RuntimeMissingError as e:
+        pytest.skip(str(e))
+    (tmp_path / "node_modules").symlink_to(HERE / "node_modules")
+    (tmp_path / "complete.mjs").write_text(block(package, "js"))
+    done = subprocess.run(
+        ["node", tmp_path / "complete.mjs"],
+        cwd=package.directory,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "The capital of France is Paris."
+
+
+def test_the_readme_runs_in_cpp_as_it_stands(package, tmp_path, demo):
+    """Where ONNXRUNTIME_HOME has `include/` and `lib/`."""
+    home = os.environ.get("ONNXRUNTIME_HOME")
+    if home is None or shutil.which("g++") is None:
+        pytest.skip("ONNXRUNTIME_HOME is not set, or no g++")
+    (tmp_path / "complete.cpp").write_text(block(package, "cpp"))
+    flags = [f"-I{home}/include", f"-L{home}/lib", f"-Wl,-rpath,{home}/lib"]
+    subprocess.run(
+        ["g++", "-std=c++17", "-Wall", *flags, "complete.cpp", "-o", "complete", "-lonnxruntime"],
+        cwd=tmp_path,
+        check=True,
+    )
+    done = subprocess.run(
+        [tmp_path / "complete"],
+        cwd=package.directory,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    ids = demo.tokenizer.encode("The capital of France is")
+    assert [int(n) for n in done.stdout.split()] == list(islice(greedy(ids, demo.params, 4), 8))

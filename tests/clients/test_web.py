@@ -19,6 +19,7 @@ import pytest
 
 from exporter import export
 from reference import greedy
+from runner.parity import parity_record
 from tests.servers import QuietServer
 
 pytestmark = pytest.mark.clients
@@ -112,6 +113,15 @@ def test_it_completes_as_the_reference(site, demo):
             "error": None,
         }
     assert row["completion"] == " Paris."
+
+
+def test_it_takes_the_format_that_the_folder_has(site, demo):
+    (site / "model").unlink()
+    export(demo, site / "model", dtypes=["int8"], verify=parity_record)
+    (row,) = opened(site, [{"text": FRANCE, "limit": N_NEW}])["rows"]
+    assert (row["completion"], row["error"]) == (" Paris.", None)
+    (site / "model" / "onnx" / "model_quantized.onnx_data").unlink()
+    assert opened(site)["error"].startswith("model/onnx/model_quantized.onnx_data: 404 ")
 
 
 def test_it_ends_at_the_limit_and_at_the_end_of_the_context(site, demo):
