@@ -246,7 +246,7 @@ def check_directory(
     threads : int, optional
         Threads of one model call; by default all.
     runtimes : sequence of str
-        Names from `RUNTIMES`; by default all, and those that are not here are skipped.
+        Names from `RUNTIMES`; by default all but slow ones, and those that are not here are skipped.
     n_prompts : int
         Prompts to complete.
     n_new : int
@@ -269,7 +269,11 @@ def check_directory(
     here: list[tuple[Runtime, str]] = []
     for name in runtimes or RUNTIMES:
         try:
-            here.append((RUNTIMES[name], RUNTIMES[name].version()))
+            version = RUNTIMES[name].version()
+            if RUNTIMES[name].slow and not runtimes:
+                missing.append(CheckRow(name, version, skipped="slow: name it with --runtime"))
+            else:
+                here.append((RUNTIMES[name], version))
         except RuntimeMissingError as e:
             if runtimes:
                 raise RuntimeMissingError(f"--runtime {name}: {e}") from None

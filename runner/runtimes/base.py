@@ -63,12 +63,15 @@ class Runtime:
         `(graph file, threads) -> Session`: any graph, with inputs of ours.
     generator : callable, optional
         `(package, dtype, threads) -> Generate`: the program generates by itself.
+    slow : bool
+        Whether it is run only where it is named.
     """
 
     name: str
     version: Callable[[], str]
     open: Callable[[GraphFile, int], Session] | None = None
     generator: Callable[[Package, str, int], Generate] | None = None
+    slow: bool = False
 
 
 def python_package(*modules: str, install: str) -> Callable[[], str]:

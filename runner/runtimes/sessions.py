@@ -1,13 +1,14 @@
 """Runtimes that run any graph with inputs of ours."""
 
 import importlib
+import shutil
 from typing import Any
 
 import onnx
 from onnx.reference import ReferenceEvaluator
 
 from ..engine import open_session, runtime_version
-from .base import Feeds, GraphFile, Runtime, Session, python_package
+from .base import Feeds, GraphFile, Runtime, RuntimeMissingError, Session, python_package
 from .node import NodeSession, node_package
 
 
@@ -52,6 +53,33 @@ class Tract:
         return [arrays[name] for name in outputs]
 
 
+class TinyGrad:
+    """Compiles for each new shape: slow, and another way to everything."""
+
+    def __init__(self, graph: GraphFile, _: int) -> None:
+        self._tensor = importlib.import_module("tinygrad").Tensor
+        self._runner = importlib.import_module("tinygrad.nn.onnx").OnnxRunner
+        self._path = graph.path
+
+    def run(self, outputs: list[str], feeds: Feeds) -> list[Any]:
+        runner = self._runner(self._path)  # anew: it takes no other lengths than its first ones
+        tensors = {
+            name: self._tensor(array)
+            if array.size
+            else self._tensor.empty(*array.shape, dtype=runner.graph_inputs[name].dtype)
+            for name, array in feeds.items()
+        }
+        found = runner(tensors)
+        return [found[name].numpy() for name in outputs]
+
+
+def tinygrad_version() -> str:
+    version = python_package("tinygrad", install="tinygrad")()
+    if shutil.which("clang") is None:
+        raise RuntimeMissingError("not usable: clang is not there, with which it compiles")
+    return version
+
+
 def onnxruntime_web(graph: GraphFile, _: int) -> Session:
     return NodeSession("onnxruntime_web.mjs", "onnxruntime-web", graph)
 
@@ -61,5 +89,6 @@ SESSIONS = (
     Runtime("reference-evaluator", lambda: str(onnx.__version__), Evaluator),
     Runtime("openvino", python_package("openvino", install="openvino"), OpenVino),
     Runtime("tract", python_package("tract", install="tract"), Tract),
+    Runtime("tinygrad", tinygrad_version, TinyGrad, slow=True),
     Runtime("onnxruntime-web", node_package("onnxruntime-web"), onnxruntime_web),
 )

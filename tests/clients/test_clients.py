@@ -64,7 +64,7 @@ def up_to_end(ids, eos_id):
     return ids[: ids.index(eos_id) + 1] if eos_id in ids else ids
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES, indirect=True)
+@pytest.mark.parametrize("runtime", [n for n, r in RUNTIMES.items() if not r.slow], indirect=True)
 def test_every_format_and_graph(runtime, package):
     rows = check_directory(package.directory, 2, runtimes=[runtime.name], n_prompts=BATCH)
     assert all(row.agrees for row in rows), summary(rows)

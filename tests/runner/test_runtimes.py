@@ -181,6 +181,14 @@ def test_a_name_that_is_not_here(monkeypatch, folder):
     assert exit_code([row]) == ExitCode.DONE
 
 
+def test_a_slow_one_is_run_where_it_is_named(monkeypatch, folder):
+    slow = Runtime("mine", lambda: "1", open=Session, slow=True)
+    monkeypatch.setattr("runner.check.RUNTIMES", {"mine": slow})
+    (row,) = check_directory(folder, 1)
+    assert (row.status, row.skipped) == ("skipped", "slow: name it with --runtime")
+    assert len(check_directory(folder, 1, runtimes=["mine"], n_prompts=0)) == 9
+
+
 # The way to Node, with a script in its place.
 
 
