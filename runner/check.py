@@ -246,7 +246,7 @@ def check_directory(
     threads : int, optional
         Threads of one model call; by default all.
     runtimes : sequence of str
-        Names from `RUNTIMES`; by default all but slow ones, and those that are not here are skipped.
+        Names from `RUNTIMES`; by default all that are here but the slow ones.
     n_prompts : int
         Prompts to complete.
     n_new : int
