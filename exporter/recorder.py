@@ -143,8 +143,14 @@ class Recorder:
         for value in self.graph.inputs:
             for axis, length in enumerate(value.shape):
                 if isinstance(length, Dim) and length.name == symbol:
-                    return self.node("Shape", value.name, start=axis, end=axis + 1)
+                    return self.shape_part(value.name, axis)
         return None
+
+    def shape_part(self, name: str, axis: int) -> str:
+        """The length of one axis of a value, int64 [1]."""
+        if self.opset >= 15:
+            return self.node("Shape", name, start=axis, end=axis + 1)
+        return self.node("Gather", self.node("Shape", name), self.ints(axis), axis=0)
 
     def constant(self, array: Any) -> str:
         """The name of a constant; equal constants are stored once."""

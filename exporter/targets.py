@@ -274,7 +274,7 @@ def _length(recorder: Recorder, x: Any, axis: int) -> str:
     if isinstance(length, int):
         return recorder.ints(length)
     shape = recorder.length(length)
-    return shape or recorder.node("Shape", recorder.operand(x), start=axis, end=axis + 1)
+    return shape or recorder.shape_part(recorder.operand(x), axis)
 
 
 def writes_in_place(hparams: HParams, target: str) -> bool:
