@@ -19,6 +19,7 @@ from .graph import MICROSOFT_DOMAIN, Graph, Value
 PROTOBUF_LIMIT = 2**31 - 1  # bytes in one message, and so in a model file with its weights
 INLINE_BYTES = 1024  # smaller tensors stay inside: onnxruntime needs shape constants there
 COPIED_BYTES = 1 << 24  # at a time
+IR_VERSIONS = range(3, onnx.IR_VERSION + 1)  # of the file format; models before 3 had no opset
 ALIGNMENT = 4096  # of a tensor in the weights file, so that it can be mapped
 
 
@@ -90,7 +91,35 @@ class Weights:
                         stream.write(np.ascontiguousarray(weights[name]).data)
 
 
-def to_onnx(graph: Graph, weights: Weights | None = None) -> onnx.ModelProto:
+def least_ir_version(opset: int) -> int:
+    """The smallest version of the file format that models at an opset are written in."""
+    opsets = [helper.make_opsetid("", opset)]
+    return int(helper.find_min_ir_version_for(opsets, ignore_unknown=True))
+
+
+def chosen_ir_version(opset: int, ir_version: int | None) -> int:
+    """An IR version for an opset: the smallest, for reach, or another that was chosen.
+
+    Raises
+    ------
+    ExportError
+        Where there is no such version, or the opset needs a later one.
+    """
+    least = least_ir_version(opset)
+    if ir_version is None:
+        return least
+    if type(ir_version) is not int or not least <= ir_version <= onnx.IR_VERSION:
+        raise ExportError(
+            f"IR version {ir_version}: expected {least}, the smallest for opset {opset}, to "
+            f"{onnx.IR_VERSION}, the newest that onnx {onnx.__version__} knows. Pass one of those, "
+            "or none."
+        )
+    return ir_version
+
+
+def to_onnx(
+    graph: Graph, weights: Weights | None = None, *, ir_version: int | None = None
+) -> onnx.ModelProto:
     """Build and check the ONNX model of a graph.
 
     Parameters
@@ -99,6 +128,8 @@ def to_onnx(graph: Graph, weights: Weights | None = None) -> onnx.ModelProto:
         From `trace`.
     weights : Weights, optional
         Where the weights lie; without it they are inside the model.
+    ir_version : int, optional
+        Version of the file format; by default the smallest that the graph's opset has.
 
     Returns
     -------
@@ -108,7 +139,8 @@ def to_onnx(graph: Graph, weights: Weights | None = None) -> onnx.ModelProto:
     Raises
     ------
     ExportError
-        Where the weights do not fit into one protobuf message, or the check fails.
+        Where the weights do not fit into one protobuf message, the opset has no such IR version,
+        or the check fails.
     """
     inside = sum(a.nbytes for a in [*graph.weights.values(), *graph.constants.values()])
     if weights is None and inside >= PROTOBUF_LIMIT:
@@ -142,7 +174,7 @@ def to_onnx(graph: Graph, weights: Weights | None = None) -> onnx.ModelProto:
             value_info=[_value_info(value) for value in graph.values.values()],
         ),
         opset_imports=opsets,
-        ir_version=helper.find_min_ir_version_for(opsets, ignore_unknown=True),
+        ir_version=chosen_ir_version(graph.opset, ir_version),
         producer_name="picobatch",
         producer_version=__version__,
     )
@@ -175,6 +207,22 @@ def save(graph: Graph, path: Path | str, *, limit: int = PROTOBUF_LIMIT // 2) ->
     weights.write(path.parent, graph.weights, {})
     path.write_bytes(to_onnx(graph, weights).SerializeToString(deterministic=True))
     check_file(path)
+
+
+def versions(path: Path) -> tuple[int, int]:
+    """The opset and the IR version of a model file."""
+    proto = onnx.load(path, load_external_data=False)
+    opsets = [opset.version for opset in proto.opset_import if opset.domain in ("", "ai.onnx")]
+    return max(opsets, default=0), proto.ir_version
+
+
+def least_model(opset: int, ir_version: int) -> bytes:
+    """A model that any program runs which takes these versions at all."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Abs", ["x"], ["y"])], "least", [x], [y])
+    opsets = [helper.make_opsetid("", opset)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=ir_version)
+    return bytes(proto.SerializeToString())
 
 
 def check_file(path: Path) -> None:

@@ -210,8 +210,7 @@ def trace(
       y = Mul(x, constant.0)
       return y float32 [batch, 3]
     """
-    if opset not in OPSETS:
-        raise TraceError(f"opset {opset}: expected {OPSETS[0]} to {OPSETS[-1]}. Pass one of those.")
+    check_opset(opset)
     name = getattr(function, "__name__", "graph")
     graph = Graph(name, opset)
     composites = {
@@ -226,6 +225,12 @@ def trace(
     _name_outputs(recorder, results, outputs or _output_names(name, len(results)))
     graph.prune()
     return graph
+
+
+def check_opset(opset: int) -> None:
+    """Raise TraceError where there are no rows for an opset."""
+    if opset not in OPSETS:
+        raise TraceError(f"opset {opset}: expected {OPSETS[0]} to {OPSETS[-1]}. Pass one of those.")
 
 
 class _Arguments:

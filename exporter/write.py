@@ -18,10 +18,10 @@ from .clients import configurations
 from .errors import ExportError
 from .gpt2 import trace_forward, trace_next_logits, trace_with_past
 from .graph import Graph
-from .model import Weights, check_file, to_onnx
+from .model import Weights, check_file, chosen_ir_version, to_onnx
 from .package import FORMAT, MANIFEST, Package, fingerprint
 from .readme import readme
-from .tracer import DEFAULT_OPSET
+from .tracer import DEFAULT_OPSET, check_opset
 from .variants import GRAPHS, VARIANTS
 from .vectors import FOLDER as VECTORS
 from .vectors import vectors
@@ -34,6 +34,7 @@ def export(
     directory: str | Path,
     *,
     opset: int = DEFAULT_OPSET,
+    ir_version: int | None = None,
     n_ctx: int | None = None,
     target: str = "portable",
     dtypes: Sequence[str] = ("float32",),
@@ -50,6 +51,9 @@ def export(
         directory: then the graphs are written into it and use the weights where they lie.
     opset : int
         Version of ONNX's operator set.
+    ir_version : int, optional
+        Version of ONNX's file format; by default the smallest that the opset has, which most
+        programs read.
     n_ctx : int, optional
         Length of the graphs' rows; by default, and at most, the model's.
     target : str
@@ -67,15 +71,19 @@ def export(
 
     Raises
     ------
+    TraceError
+        Where there is no such opset.
     ExportError
-        Where the directory is in use, n_ctx is out of range, a format does not fit, or a graph is
-        not valid.
+        Where the directory is in use, n_ctx or ir_version is out of range, a format does not fit,
+        or a graph is not valid.
     ModelError
         Where the model's files were changed since it was loaded.
     """
     directory = Path(directory).absolute()
     _check_name(directory)
     dtypes = _check_dtypes(dtypes, verify)
+    check_opset(opset)
+    ir_version = chosen_ir_version(opset, ir_version)
     model.check_files()
     try:
         if directory.is_dir() and directory.samefile(model.directory):
@@ -84,7 +92,8 @@ def export(
         else:
             write = _export_new
             _check_new(directory)
-        return write(Order(_shortened(model, n_ctx), dtypes, target, opset), directory, verify)
+        order = Order(_shortened(model, n_ctx), dtypes, target, opset, ir_version)
+        return write(order, directory, verify)
     except OSError as e:
         raise ExportError(
             f"{directory}: {e.strerror or e}; nothing was left there. Mend that and export again."
@@ -99,6 +108,7 @@ class Order:
     dtypes: Sequence[str]
     target: str
     opset: int
+    ir_version: int
 
     def rounded(self, dtype: str) -> dict[str, Any]:
         """The model's parameters in a format."""
@@ -139,7 +149,8 @@ class Order:
         graphs = {}
         for name, graph in self.trace(params, dtype).items():
             path = directory / folder / variant.file(name)
-            _write_new(path, to_onnx(graph, weights).SerializeToString(deterministic=True), created)
+            proto = to_onnx(graph, weights, ir_version=self.ir_version)
+            _write_new(path, proto.SerializeToString(deterministic=True), created)
             check_file(path)
             graphs[name] = _describe(graph, folder + variant.file(name))
         digest = (
@@ -171,6 +182,7 @@ class Order:
                 "eos_id": model.tokenizer.eos_id,
             },
             "opset": self.opset,
+            "ir_version": self.ir_version,
             "target": self.target,
             "variants": variants,
             "files": {

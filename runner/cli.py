@@ -323,6 +323,11 @@ def models(
     help="Version of ONNX's operator set.",
 )
 @click.option(
+    "--ir-version",
+    type=int,
+    help="Version of ONNX's file format.  [default: the smallest for the opset, for reach]",
+)
+@click.option(
     "--n-ctx",
     type=click.IntRange(min=1),
     help="Tokens in a row of the graphs.  [default: the model's n_ctx]",

@@ -7,14 +7,22 @@ from typing import Any
 import onnx
 from onnx.reference import ReferenceEvaluator
 
-from ..engine import open_session, runtime_version
+from exporter import ExportError
+
+from ..engine import RUNTIME_ERRORS, open_session, runtime_version
+from ..reach import beyond_runtime
 from .base import Feeds, GraphFile, Runtime, RuntimeMissingError, Session, python_package
 from .node import NodeSession, node_package
 
 
 class OnnxRuntime:
     def __init__(self, graph: GraphFile, threads: int) -> None:
-        self._session = open_session(graph.path, threads, lean=graph.large)
+        try:
+            self._session = open_session(graph.path, threads, lean=graph.large)
+        except RUNTIME_ERRORS as e:
+            if (said := beyond_runtime(graph.path)) is None:
+                raise
+            raise ExportError(said) from e
 
     def run(self, outputs: list[str], feeds: Feeds) -> list[Any]:
         return list(self._session.run(outputs, feeds))

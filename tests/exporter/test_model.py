@@ -6,6 +6,7 @@ from onnx.reference import ReferenceEvaluator
 
 from exporter import ExportError, Input, Weights, check_file, save, to_onnx, trace
 from exporter.graph import Graph, Node, Value
+from exporter.model import least_ir_version, least_model, versions
 
 W = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
 X = Input(["batch", 64], np.float32, "x")
@@ -90,6 +91,27 @@ def test_a_damaged_model_file_is_named(tmp_path, graph):
     (tmp_path / "m.onnx_data").unlink()
     with pytest.raises(ExportError, match="m.onnx: .*expected a valid model"):
         check_file(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize(
+    ("opset", "least"), [(13, 7), (17, 8), (19, 9), (21, 10), (23, 11), (24, 12), (25, 13)]
+)
+def test_the_ir_version_is_the_smallest_or_the_one_chosen(opset, least):
+    graph = trace(np.tanh, X, opset=opset)
+    assert to_onnx(graph).ir_version == least_ir_version(opset) == least
+    for ir_version in (least, onnx.IR_VERSION):
+        assert to_onnx(graph, ir_version=ir_version).ir_version == ir_version
+    for ir_version in (least - 1, onnx.IR_VERSION + 1, 0, -1, True, 8.0, "8"):
+        with pytest.raises(ExportError, match=f"IR version .*: expected {least}, the smallest for"):
+            to_onnx(graph, ir_version=ir_version)
+
+
+def test_what_a_file_says_of_its_versions(tmp_path, graph):
+    (tmp_path / "m.onnx").write_bytes(to_onnx(graph, ir_version=9).SerializeToString())
+    assert versions(tmp_path / "m.onnx") == (17, 9)
+    (tmp_path / "m.onnx").write_bytes(least_model(18, 10))
+    assert versions(tmp_path / "m.onnx") == (18, 10)
+    check_file(tmp_path / "m.onnx")
 
 
 def test_the_same_graph_has_the_same_bytes(graph):

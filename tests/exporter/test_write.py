@@ -11,13 +11,19 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from exporter import ExportError, export, open_package
+from exporter.model import least_ir_version
 from exporter.package import fingerprint
+from exporter.tracer import OPSETS
+from exporter.variants import GRAPHS
 from reference import ModelError, PicobatchError, gpt2, load_model
 from reference.models import DEMO_DIR
 from reference.tokenizer_files import read_tokenizer
 from reference.tree import leaves
 from runner import ExitCode, RunSettings, run
 from runner.check import check_directory, exit_code
+from runner.parity import parity_record
+from runner.reach import takes
+from tests import opsets
 
 OPENAI = Path(__file__).parents[1] / "golden" / "tensorflow" / "gpt2"
 GRAPH_FILES = ["forward.onnx", "model.onnx", "next_logits.onnx"]
@@ -181,6 +187,99 @@ def test_the_tokenizer_of_any_layout_goes_along(model_dir, tmp_path):
     model = load_model(model_dir)
     export(model, tmp_path / "out", n_ctx=8)
     assert read_tokenizer(tmp_path / "out").sha256 == model.tokenizer.sha256
+
+
+# Opsets and IR versions.
+
+
+@pytest.mark.parametrize("opset", opsets.IN_ONNXRUNTIME)
+@pytest.mark.parametrize("target", ["portable", "onnxruntime"])
+def test_every_opset_and_format_is_checked(demo, tmp_path, opset, target):
+    package = export(
+        demo,
+        tmp_path / "out",
+        n_ctx=8,
+        opset=opset,
+        target=target,
+        dtypes=["float32", "float16", "int8"],
+        verify=parity_record,
+    )
+    found = package.manifest["opset"], package.manifest["ir_version"]
+    assert found == (opset, least_ir_version(opset))
+    assert all(package.variant(dtype)["parity"]["record"]["agrees"] for dtype in package.dtypes)
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(17, None), (13, 10)])
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_ir_version_that_was_chosen(tmp_path, opset, ir_version, beside):
+    folder = shutil.copytree(DEMO_DIR, tmp_path / "model")
+    out = folder if beside else tmp_path / "out"
+    chosen = {"opset": opset, "ir_version": ir_version}
+    package = export(load_model(folder), out, n_ctx=8, **chosen, verify=parity_record)
+    expected = ir_version or least_ir_version(opset)
+    assert json.loads((out / "manifest.json").read_text())["ir_version"] == expected
+    for name in GRAPHS:
+        proto = onnx.load(package.graph_path(name), load_external_data=False)
+        assert proto.ir_version == expected
+    assert agrees(out)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "message"),
+    [
+        ({"ir_version": 7}, "IR version 7: expected 8, the smallest for opset 17, to"),
+        ({"ir_version": 99}, "IR version 99: expected 8, the smallest for opset 17, to"),
+        ({"ir_version": True}, "IR version True: expected 8"),
+        ({"opset": 21, "ir_version": 9}, "IR version 9: expected 10, the smallest for opset 21"),
+        ({"opset": 12}, f"opset 12: expected 13 to {OPSETS[-1]}"),
+        ({"opset": 99, "ir_version": 8}, f"opset 99: expected 13 to {OPSETS[-1]}"),
+    ],
+)
+@pytest.mark.parametrize("beside", [False, True])
+def test_versions_that_there_are_not(tmp_path, chosen, message, beside):
+    folder = shutil.copytree(DEMO_DIR, tmp_path / "model")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(PicobatchError, match=message):
+        export(load_model(folder), folder if beside else tmp_path / "out", n_ctx=8, **chosen)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def restamp(package, opset, ir_version):
+    """Write later versions into an export's files: what a newer onnx would have written."""
+    for name in GRAPHS:
+        path = package.graph_path(name)
+        proto = onnx.load(path, load_external_data=False)
+        proto.opset_import[0].version, proto.ir_version = opset, ir_version
+        path.write_bytes(proto.SerializeToString())
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(99, 8), (17, 99), (99, 99)])
+def test_versions_that_onnxruntime_does_not_take_are_not_written(demo, tmp_path, opset, ir_version):
+    def verify(package, model):
+        restamp(package, opset, ir_version)
+        return parity_record(package, model)
+
+    newest = max(n for n in OPSETS if takes(n, least_ir_version(n)))
+    message = (
+        f"model.onnx: opset {opset}, IR version {ir_version}; onnxruntime "
+        rf"{onnxruntime.__version__}, which checks it, takes opsets up to {newest} and IR versions "
+        r"up to 1\d. Export for those \(--opset, --ir-version\), or install a newer onnxruntime."
+    )
+    with pytest.raises(ExportError, match=message):
+        export(demo, tmp_path / "out", n_ctx=8, verify=verify)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_export_for_a_newer_onnxruntime_is_named_by_the_check(demo, tmp_path):
+    package = export(demo, tmp_path / "out", n_ctx=8)
+    restamp(package, 17, 99)
+    files = {f: fingerprint(tmp_path / "out" / f) for f in package.manifest["files"]}
+    tampered(tmp_path / "out", lambda m: m.update(files=files))
+    rows = checked(tmp_path / "out")
+    assert exit_code(rows) == ExitCode.DISAGREES
+    for row in rows:
+        assert "IR version 99; onnxruntime" in row.failed
+        assert row.failed.endswith("or install a newer onnxruntime.")
 
 
 # Found by trying to break it.

@@ -226,6 +226,8 @@ def test_an_export_that_disagrees_is_not_written(tmp_path, monkeypatch):
     "options",
     [
         ["--opset", 20],
+        ["--opset", 26, "--n-ctx", 8],
+        ["--ir-version", 10, "--n-ctx", 8],
         ["--target", "onnxruntime"],
         ["--n-ctx", 16],
         ["--n-ctx", 1, "--dtype", "int8", "--dtype", "float16"],
@@ -240,7 +242,11 @@ def test_export_options(tmp_path, options):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--opset", 99], "opset 99: expected 13 to 26"), (["--n-ctx", 999], "n_ctx 999: expected 1")],
+    [
+        (["--opset", 99], "opset 99: expected 13 to 26"),
+        (["--ir-version", 7], "IR version 7: expected 8, the smallest for opset 17, to 1"),
+        (["--n-ctx", 999], "n_ctx 999: expected 1"),
+    ],
 )
 def test_export_refuses(tmp_path, options, message):
     result = runner("export", "demo", tmp_path / "x", *options)
