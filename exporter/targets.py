@@ -63,7 +63,8 @@ def composites_of(target: str, opset: int) -> Table:
         table[linear_reference] = gemm
         table[unembed_reference] = gemm_transposed
         table[first_highest_reference] = arg_max_by_blocks
-        table[int8_matmul_reference] = matmul_integer_to_float
+        if opset < 28:  # at which onnxruntime 1.32 cannot run QuantizeLinear
+            table[int8_matmul_reference] = matmul_integer_to_float
         table[cached_attention_reference] = group_query_attention
         table[cached_attention_int8_reference] = group_query_attention_int8
     elif opset >= 20:

@@ -23,6 +23,7 @@ from reference.int8 import kv_scales
 from reference.kv_cache import empty_cache
 from reference.tree import leaves
 from reference.with_past import logits_with_past
+from tests import opsets
 
 # onnxruntime against NumPy, in standard deviations of the logits: measured 1e-6 on these
 # models; the formats' own bound for float32 is 2e-3.
@@ -35,7 +36,7 @@ def feeds_of(hparams, batch, seed=0):
     return ids, rng.integers(0, hparams["n_ctx"], batch)
 
 
-@pytest.mark.parametrize("opset", [13, 17, 18, 20, 23, 26])
+@pytest.mark.parametrize("opset", opsets.TRIED)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_bit_identical_in_the_reference_evaluator_by_primitives(tiny, opset, batch):
     hparams, params = tiny
@@ -50,7 +51,7 @@ def test_bit_identical_in_the_reference_evaluator_by_primitives(tiny, opset, bat
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("opset", [13, 17, 18, 20, 23, 26])
+@pytest.mark.parametrize("opset", opsets.IN_ONNXRUNTIME)
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_and_opset_in_onnxruntime(tiny, target, opset):
     hparams, params = tiny
@@ -179,9 +180,27 @@ def test_the_step_of_every_target_in_onnxruntime(random_params, sizes, target, h
     params = random_params(hparams)
     scales = kv_scales(params, hparams) if kept == "int8" else None
     graph = trace_step(params, hparams, kv_scales=scales, target=target)
-    fused = Counter(node.op for node in graph.nodes)["GroupQueryAttention"]
-    assert fused == (2 if target == "onnxruntime" and head == 8 else 0)
-    assert writes_in_place(hparams, target) == bool(fused)
+    ops = Counter(node.op for node in graph.nodes)
+    assert ops["GroupQueryAttention"] == (2 if target == "onnxruntime" and head == 8 else 0)
+    assert writes_in_place(hparams, target) == bool(ops["GroupQueryAttention"])
+    assert_step_computes(graph, hparams, params, sizes, scales)
+
+
+@pytest.mark.parametrize("opset", opsets.IN_ONNXRUNTIME[1:])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kept", ["float32", "int8"])
+def test_the_step_of_every_opset_in_onnxruntime(random_params, opset, target, kept):
+    hparams = HParams(n_vocab=97, n_ctx=16, n_embd=24, n_head=3, n_layer=2)
+    params = random_params(hparams)
+    scales = kv_scales(params, hparams) if kept == "int8" else None
+    graph = trace_step(params, hparams, kv_scales=scales, target=target, opset=opset)
+    ops = Counter(node.op for node in graph.nodes)
+    assert ops["GroupQueryAttention"] == (2 if target == "onnxruntime" else 0)
+    for sizes in STEPS:
+        assert_step_computes(graph, hparams, params, sizes, scales)
+
+
+def assert_step_computes(graph, hparams, params, sizes, scales):
     feeds, cache = step_feeds(hparams, **sizes, scales=scales)
     session = onnxruntime.InferenceSession(to_onnx(graph).SerializeToString())
     found = run_step(session, feeds, cache)
@@ -243,7 +262,7 @@ def with_past_feeds(hparams, past, n_seq):
     }, cache
 
 
-@pytest.mark.parametrize("opset", [17, 26])
+@pytest.mark.parametrize("opset", opsets.TRIED[1:])
 @pytest.mark.parametrize(("past", "n_seq"), [(0, 5), (4, 1), (3, 2)])
 def test_with_past_bit_identical_in_the_reference_evaluator(tiny, past, n_seq, opset):
     hparams, params = tiny
@@ -256,11 +275,14 @@ def test_with_past_bit_identical_in_the_reference_evaluator(tiny, past, n_seq, o
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("opset", opsets.IN_ONNXRUNTIME[1:])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(("past", "n_seq"), [(0, 5), (4, 1), (3, 2)])
-def test_with_past_in_onnxruntime_under_the_names_that_clients_know(tiny, target, past, n_seq):
+def test_with_past_in_onnxruntime_under_the_names_that_clients_know(
+    tiny, target, past, n_seq, opset
+):
     hparams, params = tiny
-    graph = trace_with_past(params, hparams, target=target)
+    graph = trace_with_past(params, hparams, target=target, opset=opset)
     shapes = {value.name: [str(n) for n in value.shape] for value in graph.inputs + graph.outputs}
     new, both = "sequence_length", "past_sequence_length + sequence_length"
     assert shapes["attention_mask"] == ["batch_size", both]

@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from exporter import Input, to_onnx, trace
 from exporter.primitives import PRIMITIVES
 from exporter.primitives.elementwise import astype
+from tests import opsets
 
 C = np.arange(12, dtype=np.float32).reshape(3, 4) / 5 - 1
 
@@ -193,13 +194,14 @@ def test_every_row_has_a_case():
 
 
 @pytest.mark.parametrize("use", EVERY_USE)
-@pytest.mark.parametrize("opset", [17, 18, 24])
+@pytest.mark.parametrize("opset", [17, 18, 24, opsets.TRIED[-1]])
 def test_a_row_computes_what_numpy_computes(use, opset):
     weights = [C.copy()] if use.__code__.co_argcount == 5 else []
     graph = trace(use, *INPUTS, *weights, opset=opset, outputs=["result"])
     used = {value.name for value in graph.inputs}
     proto = to_onnx(graph)
-    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    in_onnxruntime = opset in opsets.IN_ONNXRUNTIME
+    session = onnxruntime.InferenceSession(proto.SerializeToString()) if in_onnxruntime else None
     for batch in (1, 5):
         feeds = {name: array for name, array in values(batch).items() if name in used}
         expected = use(*values(batch).values(), *weights)
@@ -209,6 +211,8 @@ def test_a_row_computes_what_numpy_computes(use, opset):
         else:
             np.testing.assert_array_equal(evaluated, expected)
         assert evaluated.dtype == expected.dtype
+        if session is None:
+            continue
         (run,) = session.run(None, feeds)
         # onnxruntime has its own exp, tanh and the like: a few units in the last place.
         np.testing.assert_allclose(run, expected, rtol=2e-6, atol=2e-6)

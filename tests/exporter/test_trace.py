@@ -1,6 +1,7 @@
 """The tracer as a tool in its own right: small functions that have nothing to do with GPT-2."""
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from exporter import Input, TraceError, to_onnx, trace
+from exporter.tracer import NEWEST_TESTED, OPSETS
 from reference import composite
 
 X = Input(["batch", 4], np.float32, "x")
@@ -308,7 +310,7 @@ def test_specs_that_make_no_sense():
         trace(lambda x: [], X)
     with pytest.raises(TraceError, match="two inputs or weights are called 'x'"):
         trace(lambda a, b: a + b, X, X)
-    with pytest.raises(TraceError, match="opset 12: expected 13 to 26"):
+    with pytest.raises(TraceError, match=f"opset 12: expected 13 to {OPSETS[-1]}"):
         trace(np.tanh, X, opset=12)
     with pytest.raises(TraceError, match="target 'cuda': expected one of"):
         trace(np.tanh, X, target="cuda")
@@ -316,6 +318,15 @@ def test_specs_that_make_no_sense():
         trace(np.tanh, X, outputs=["a", "b"])
     with pytest.raises(TraceError, match="both called 'x'"):
         trace(lambda x: x + 1, X, outputs=["x"])
+
+
+def test_opsets_up_to_the_newest_that_is_tested_and_that_onnx_knows():
+    assert OPSETS[0] == 13
+    assert OPSETS[-1] == min(NEWEST_TESTED, onnx.defs.onnx_opset_version())
+    for opset in OPSETS:
+        assert to_onnx(trace(np.tanh, X, opset=opset)).opset_import[0].version == opset
+    with pytest.raises(TraceError, match=f"opset {NEWEST_TESTED + 1}: expected 13 to"):
+        trace(np.tanh, X, opset=NEWEST_TESTED + 1)
 
 
 # Found by trying to break it: each of these once traced into a graph that computed something else.
@@ -445,7 +456,7 @@ def test_odd_calls_are_refused(name):
         lambda x: np.take_along_axis(x, np.argmax(x, axis=1)[:, None].astype(np.uint8), axis=1),
     ],
 )
-@pytest.mark.parametrize("opset", [13, 17, 18])
+@pytest.mark.parametrize("opset", [13, 17, 18, OPSETS[-1]])
 def test_odd_calls_that_are_fine(function, opset):
     x = np.random.default_rng(5).standard_normal((3, 4)).astype(np.float32)
     graph = trace(function, X, opset=opset, outputs=["y"])
