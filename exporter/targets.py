@@ -4,12 +4,14 @@ Fusion by name, before tracing: a target with a row for `layer_norm` gets
 LayerNormalization; one without gets the body of `layer_norm`, operator by operator.
 """
 
+import math
 from typing import Any
 
 import numpy as np
 
 from reference.float16 import float16_matmul as float16_matmul_reference
 from reference.gpt2 import LAYER_NORM_EPS, HParams
+from reference.gpt2 import attention as attention_reference
 from reference.gpt2 import first_highest as first_highest_reference
 from reference.gpt2 import gelu as gelu_reference
 from reference.gpt2 import layer_norm as layer_norm_reference
@@ -67,8 +69,13 @@ def composites_of(target: str, opset: int) -> Table:
             table[int8_matmul_reference] = matmul_integer_to_float
         table[cached_attention_reference] = group_query_attention
         table[cached_attention_int8_reference] = group_query_attention_int8
-    elif opset >= 20:
+        # Attention by its body: onnxruntime 1.32 has the operator for opsets 23 and 24, where it is
+        # as fast; from 25 on it takes it apart, and a token with a past takes 1.5 times as long.
+        return table
+    if opset >= 20:
         table[gelu_reference] = gelu
+    if opset >= 23:
+        table[attention_reference] = attention
     return table
 
 
@@ -103,6 +110,38 @@ def gelu(recorder: Recorder, x: Any) -> str:
 
 def fast_gelu(recorder: Recorder, x: Any) -> str:
     return recorder.node("FastGelu", recorder.operand(x), domain=MICROSOFT_DOMAIN)
+
+
+def attention(recorder: Recorder, q: Any, k: Any, v: Any, mask: Any) -> str | None:
+    """Attention with a mask of numbers that are added, as long as q and k.
+
+    Runtimes differ on masks of booleans and on `is_causal`, opsets on a mask that is shorter than
+    the keys. The scale is kept in float32, which is not enough for float64.
+    """
+    if not all(_row_wise(x) and x.ndim == 4 and x.dtype == q.dtype for x in (q, k, v)):
+        return None
+    if q.dtype == np.float64:
+        return None
+    same = [*zip(q.shape[:2], k.shape[:2], strict=True), (q.shape[3], k.shape[3])]
+    same += zip(k.shape[:3], v.shape[:3], strict=True)
+    if not all(same_length(one, other) for one, other in same) or is_batch(k.shape[2]):
+        return None
+    if not _is_mask_for(mask, q, k):
+        return None
+    operands = (recorder.operand(x) for x in (q, k, v, mask))
+    return recorder.node("Attention", *operands, scale=1 / math.sqrt(q.shape[3]))
+
+
+def _is_mask_for(mask: Any, q: Any, k: Any) -> bool:
+    """Whether it is as long as q and k, and has no other axes, or rows and heads: one or all."""
+    if not (is_tracer(mask) or isinstance(mask, np.ndarray)):
+        return False
+    if mask.ndim not in (2, 4) or mask.dtype != q.dtype:
+        return False
+    *leading, n_q, n_k = mask.shape
+    whole = zip(leading, q.shape[:2], strict=False)
+    fits = [same_length(n_q, q.shape[2]), same_length(n_k, k.shape[2])]
+    return all(fits) and all(same_length(n, 1) or same_length(n, every) for n, every in whole)
 
 
 def gemm(recorder: Recorder, x: Any, w: Any, b: Any) -> str | None:

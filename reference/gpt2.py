@@ -77,6 +77,7 @@ def ffn(
     return linear(gelu(linear(x, **c_fc)), **c_proj)
 
 
+@composite
 def attention(q: Array, k: Array, v: Array, mask: Array) -> Array:
     # [..., n_q, d], [..., n_k, d], [..., n_k, d], [n_q, n_k] -> [..., n_q, d]
     scores = q @ np.swapaxes(k, -1, -2) / math.sqrt(q.shape[-1])  # a Python float keeps float32

@@ -103,7 +103,13 @@ def test_composites_make_the_graph_smaller(tiny):
     assert portable["Softmax"] == hparams["n_layer"]
     assert ops(opset=16)["LayerNormalization"] == 0
     assert ops(opset=20)["Gelu"] == hparams["n_layer"]
+    assert ops(opset=22)["Attention"] == 0
+    assert ops(opset=23)["Attention"] == hparams["n_layer"]
+    assert ops(opset=23)["Softmax"] == 0
+    assert ops(opset=23, target="primitives")["Attention"] == 0
     assert ops(target="onnxruntime")["FastGelu"] == hparams["n_layer"]
+    # There it is no faster, see exporter/targets.py.
+    assert ops(opset=23, target="onnxruntime")["Attention"] == 0
 
 
 def test_gpt2_124m_sizes_of_the_graph():
@@ -182,6 +188,7 @@ def test_the_step_of_every_target_in_onnxruntime(random_params, sizes, target, h
     graph = trace_step(params, hparams, kv_scales=scales, target=target)
     ops = Counter(node.op for node in graph.nodes)
     assert ops["GroupQueryAttention"] == (2 if target == "onnxruntime" and head == 8 else 0)
+    assert ops["Attention"] == 0
     assert writes_in_place(hparams, target) == bool(ops["GroupQueryAttention"])
     assert_step_computes(graph, hparams, params, sizes, scales)
 
@@ -190,12 +197,14 @@ def test_the_step_of_every_target_in_onnxruntime(random_params, sizes, target, h
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("kept", ["float32", "int8"])
 def test_the_step_of_every_opset_in_onnxruntime(random_params, opset, target, kept):
+    """With ONNX's Attention where a target has it; `cached_attention` goes before it."""
     hparams = HParams(n_vocab=97, n_ctx=16, n_embd=24, n_head=3, n_layer=2)
     params = random_params(hparams)
     scales = kv_scales(params, hparams) if kept == "int8" else None
     graph = trace_step(params, hparams, kv_scales=scales, target=target, opset=opset)
     ops = Counter(node.op for node in graph.nodes)
     assert ops["GroupQueryAttention"] == (2 if target == "onnxruntime" else 0)
+    assert ops["Attention"] == (2 if target == "portable" and opset >= 23 else 0)
     for sizes in STEPS:
         assert_step_computes(graph, hparams, params, sizes, scales)
 
