@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -408,3 +410,26 @@ def test_padding_does_not_widen_the_tolerance_of_an_export(tmp_path, demo):
     export(demo, tmp_path / "plain", n_ctx=32)
     padded, plain = (checked(tmp_path / n)[1].logits.tolerance for n in ("padded", "plain"))
     assert padded == pytest.approx(plain, rel=0.5)  # random prompts of other ids
+
+
+@pytest.mark.parametrize("most_bytes", [100_000, 2_000_000])
+def test_a_disk_that_fills_up(tmp_path, most_bytes):
+    """By the system's own limit on a file's length, within the weights or within a graph."""
+    code = (
+        "import resource, sys; from runner.cli import cli; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes}, {most_bytes})); "
+        "cli(sys.argv[1:])"
+    )
+    command = ["export", "demo", str(tmp_path / "x"), "--dtype", "int8"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command], capture_output=True, text=True, check=False
+    )
+    if most_bytes > 1_300_000:  # all of it finds room
+        assert done.returncode == 0
+        return
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"Error: {tmp_path / 'x'}: File too large; nothing was left there. Mend that and export "
+        "again.\n"
+    )
+    assert not list(tmp_path.iterdir())
