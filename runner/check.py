@@ -117,12 +117,13 @@ class Trial:
         tolerance: float | None,
         n_prompts: int = 0,
         n_new: int = 0,
+        logits: list[FloatArray] | None = None,
     ) -> "Trial":
-        """Compute what is expected."""
+        """Compute what is expected, unless these are the logits."""
         # What is mapped for it is given back when it is done.
-        params, n_head = package.params(dtype), package.hparams["n_head"]
+        params = package.params(dtype)
         prompts = random_prompts(package)
-        logits = [gpt2(ids, **params, n_head=n_head) for ids in prompts]
+        logits = logits or prompts_logits(package, params)
         to_complete = _prompts_to_complete(package, n_prompts, n_new) if n_new else []
         large = is_large(params)
         return cls(package, dtype, threads, tolerance, prompts, logits, to_complete, n_new, large)
@@ -345,6 +346,12 @@ def _noting_failure(row: CheckRow) -> Iterator[None]:
         yield
     except Exception as e:  # noqa: BLE001
         row.failed = f"{type(e).__name__}: {cut(' '.join(str(e).split()))}"
+
+
+def prompts_logits(package: Package, params: dict[str, Any]) -> list[FloatArray]:
+    """The reference's, of random prompts."""
+    n_head = package.hparams["n_head"]
+    return [gpt2(ids, **params, n_head=n_head) for ids in random_prompts(package)]
 
 
 def random_prompts(package: Package) -> list[IntArray]:

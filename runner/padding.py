@@ -1,6 +1,7 @@
 """Prompts of several lengths as inputs of the exported graphs, and what comes of them."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def logits_of(
 ) -> list[FloatArray]:
     """A graph's logits of some prompts: at every position, or at the last."""
     if name == "with_past":
-        return _logits_by_parts(WithPast(run, hparams, dtype, prompts, side))
+        return _logits_by_parts(WithPast(run, hparams, dtype, prompts, side), hparams["n_vocab"])
     ids, _ = padded(prompts, hparams["n_ctx"], side)
     if name == "forward":
         (logits,) = run(["logits"], {"input_ids": ids})
@@ -68,13 +69,14 @@ def logits_of(
     return [row[None] for row in logits]
 
 
-def _logits_by_parts(batch: WithPast) -> list[FloatArray]:
+def _logits_by_parts(batch: WithPast, n_vocab: int) -> list[FloatArray]:
     """All positions' logits, from two calls: without a past, and with the first one's."""
-    width = batch.ids.shape[1]
-    middle = (width + 1) // 2
-    parts = [batch.logits(*cut) for cut in ((0, middle), (middle, width)) if cut[0] < cut[1]]
-    whole = np.concatenate(parts, axis=1)
-    return [row[there] for row, there in zip(whole, batch.there.astype(bool), strict=True)]
+    n_rows, width = batch.ids.shape
+    whole = np.empty((n_rows, width, n_vocab), np.float32)
+    for start, end in pairwise(sorted({0, (width + 1) // 2, width})):
+        whole[:, start:end] = batch.logits(start, end)
+    firsts, counts = batch.there.argmax(axis=1).tolist(), batch.there.sum(axis=1).tolist()
+    return [row[n : n + count] for row, n, count in zip(whole, firsts, counts, strict=True)]
 
 
 def greedy_tokens(

@@ -13,7 +13,7 @@ from reference import Model, gpt2
 from reference.gpt2 import Params, log_softmax
 from reference.tokenizer import Choices
 
-from .check import DisagreementError, Trial, random_prompts
+from .check import DisagreementError, Trial, prompts_logits
 from .checker import BLOCK_POSITIONS
 from .engine import IntArray
 from .errors import InputError
@@ -231,8 +231,7 @@ def parity_record(
     # The folder's own weights where it has them: they are mapped for a while, not the model's too.
     params = package.params("float32") if "float32" in package.dtypes else model.params
     sha256, passages = read_text(text or DEFAULT_TEXT, model, params)
-    n_head, prompts = model.hparams["n_head"], random_prompts(package)
-    logits = [gpt2(ids, **params, n_head=n_head) for ids in prompts]
+    logits = prompts_logits(package, params)
     del params
     baseline = Baseline(sha256, passages, logits)
     return {dtype: _prove(package, model.name, dtype, baseline) for dtype in package.dtypes}
@@ -240,7 +239,8 @@ def parity_record(
 
 def _prove(package: Package, name: str, dtype: str, baseline: Baseline) -> dict[str, Any]:
     runtime, threads = RUNTIMES[OURS], available_threads()
-    trial = Trial.prepare(package, dtype, threads, None)
+    logits = baseline.logits if dtype == "float32" else None
+    trial = Trial.prepare(package, dtype, threads, None, logits=logits)
     record = _measure(trial, runtime, baseline)
     if not record.agrees:
         raise DisagreementError(
