@@ -20,7 +20,7 @@ HOMES = {
     ),
     "onnxruntime": ("runner/engine.py",),
     "pyarrow": ("runner/",),
-    "click": ("runner/cli.py",),
+    "click": ("runner/cli.py", "runner/options.py"),
     "regex": ("reference/tokenizer.py", "reference/added_tokens.py"),
     "psutil": ("runner/clock.py", "runner/batch_size.py"),
     "safetensors": ("reference/checkpoint/",),

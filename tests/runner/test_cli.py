@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from exporter import open_package
 from reference import load_model
 from reference.models import DEMO_DIR
-from runner.cli import MemorySize, cli
+from runner.cli import cli
+from runner.options import MemorySize
 
 
 def runner(*args, stdin=None, env=None):
