@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -50,10 +51,21 @@ class Package:
         return read_sizes(self.directory / MANIFEST, sizes, names)
 
     @property
+    def n_tokens(self) -> int:
+        """Ids that can have a token; those from there on pad the vocabulary."""
+        found: int = self.manifest["model"]["n_tokens"]
+        return found
+
+    @property
+    def eos_id(self) -> int | None:
+        """The token that ends a text, if there is one."""
+        found: int | None = self.manifest["model"]["eos_id"]
+        return found
+
+    @property
     def choices(self) -> slice:
         """What selects the logits of ids that can have a token."""
-        n_tokens = self.manifest["model"].get("n_tokens")
-        return slice(n_tokens if type(n_tokens) is int and n_tokens > 1 else None)
+        return slice(self.n_tokens if self.n_tokens > 1 else None)
 
     @property
     def dtypes(self) -> list[str]:
@@ -73,10 +85,13 @@ class Package:
     def data_files(self, name: str, dtype: str) -> list[Path]:
         """The files in which a graph's weights lie."""
         path = self.graph_path(name, dtype)
-        tensors = _read(path).graph.initializer
-        outside = (t for t in tensors if t.data_location == TensorProto.EXTERNAL)
-        names = {external_data_helper.ExternalDataInfo(t).location for t in outside}
-        return [path.parent / _inside(name, path) for name in sorted(names)]
+        places = (_place(tensor, path, self.files) for tensor in _outside(_read(path)))
+        return sorted({file for file, _ in places})
+
+    @property
+    def files(self) -> set[Path]:
+        """The files that the manifest names."""
+        return {self.directory / name for name in self.manifest["files"]}
 
     def params(self, dtype: str | None = None) -> dict[str, Any]:
         """The parameter tree, read back from the weights that the graphs use (mapped).
@@ -94,8 +109,7 @@ class Package:
         """
         dtype = dtype or self.dtypes[0]
         path = self.graph_path("with_past", dtype)
-        files = {self.directory / name for name in self.manifest["files"]}
-        found = _initializers(path, files)
+        found = _initializers(path, self.files)
 
         def leaf(name: str, shape: tuple[int, ...]) -> Any:
             weight = read_leaf(name, shape, found)
@@ -121,14 +135,20 @@ class Package:
 def open_package(directory: str | Path) -> Package:
     """An exported directory, refused where any of its files is not what was written.
 
+    No graph of it reads a file but those that the manifest names: any program may open them.
+
     Raises
     ------
     ExportError
         Naming the file.
+    ModelError
+        Where the sizes are impossible.
     """
     directory = Path(directory)
     try:
         manifest = json.loads((directory / MANIFEST).read_bytes())
+        if type(found := manifest.get("format")) is not int or found != FORMAT:
+            raise ValueError(f"format {found!r:.40}; this version reads {FORMAT}")  # noqa: TRY301
         files = dict(manifest["files"])
         named = {
             dtype: {name: graph["file"] for name, graph in variant["graphs"].items()}
@@ -142,7 +162,7 @@ def open_package(directory: str | Path) -> Package:
             f"{directory}: no {MANIFEST} of an export ({e}); expected a folder that "
             "`runner export` wrote. Export the model again, or check the path."
         ) from None
-    if manifest.get("format") != FORMAT or not _is_known(named, files):
+    if not _is_known(named, files):
         raise ExportError(
             f"{directory / MANIFEST}: names not the graphs and files of an export in format "
             f"{FORMAT}; expected what `runner export` wrote. Export it again."
@@ -159,7 +179,28 @@ def open_package(directory: str | Path) -> Package:
                 f"{path}: is not the file that was exported (its size or SHA-256 differs from "
                 f"{MANIFEST}). Export it again."
             )
-    return Package(directory, manifest)
+    package = Package(directory, manifest)
+    _check_tokens(package)
+    for dtype in package.dtypes:
+        for name in GRAPHS:
+            package.data_files(name, dtype)
+    return package
+
+
+def _check_tokens(package: Package) -> None:
+    model, n_vocab = package.manifest["model"], package.hparams["n_vocab"]
+    n_tokens, eos_id = model.get("n_tokens"), model.get("eos_id", "")
+    eos_fits = eos_id is None or _is_whole(eos_id, 0, n_vocab - 1)
+    if not (_is_whole(n_tokens, 1, n_vocab) and eos_fits):
+        raise ExportError(
+            f"{package.directory / MANIFEST}: n_tokens is {n_tokens!r:.40} and eos_id "
+            f"{eos_id!r:.40}; expected a number up to n_vocab, {n_vocab}, and an id or null. "
+            "Export it again."
+        )
+
+
+def _is_whole(value: Any, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
 
 
 def _is_known(named: dict[str, dict[str, str]], files: dict[str, Any]) -> bool:
@@ -226,18 +267,52 @@ def _unreadable(path: Path, error: Exception) -> ExportError:
     )
 
 
+def _outside(message: Any) -> Iterator[TensorProto]:
+    """Tensors that lie in other files: initializers, and wherever else a model may hold one."""
+    if isinstance(message, TensorProto):
+        if message.data_location == TensorProto.EXTERNAL or message.external_data:
+            yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for part in (value,) if hasattr(value, "ListFields") else value:
+                yield from _outside(part)
+
+
 def _array(tensor: TensorProto, path: Path, files: set[Path]) -> Any:
     if tensor.data_location != TensorProto.EXTERNAL:
         return numpy_helper.to_array(tensor)
-    where = external_data_helper.ExternalDataInfo(tensor)
-    file = path.parent / _inside(where.location, path)
-    offset, shape = int(where.offset or 0), tuple(tensor.dims)
+    file, offset = _place(tensor, path, files)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    n_bytes = math.prod(shape) * dtype.itemsize
-    end = file.stat().st_size if file in files and file.is_file() else 0
-    if not (0 <= offset <= offset + n_bytes <= end and min(shape, default=1) > 0):
+    return np.memmap(file, dtype, "r", offset, tuple(tensor.dims))
+
+
+def _place(tensor: TensorProto, path: Path, files: set[Path]) -> tuple[Path, int]:
+    """The file that a tensor of the model at `path` lies in, one of `files`, and where it begins.
+
+    Raises
+    ------
+    ExportError
+        Where it lies elsewhere, or not all of it there.
+    """
+    try:
+        # Of a key that is there twice, programs take the one or the other.
+        if len({entry.key for entry in tensor.external_data}) < len(tensor.external_data):
+            raise ValueError(f"weight {tensor.name} has two places")  # noqa: TRY301
+        where = external_data_helper.ExternalDataInfo(tensor)
+        file = path.parent / _inside(where.location, path)
+        offset = int(where.offset or 0)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        n_bytes = math.prod(tensor.dims) * dtype.itemsize
+        end = file.stat().st_size if file in files and file.is_file() else 0
+    except ExportError:
+        raise
+    except Exception as e:  # a damaged protobuf fails in many ways
+        raise _unreadable(path, e) from e
+    last = offset + max(n_bytes, int(where.length or 0))
+    if not (0 <= offset <= last <= end and min(tensor.dims, default=1) > 0):
         raise ExportError(
             f"{path}: weight {tensor.name} lies outside of the files that {MANIFEST} names; "
             "expected the graph that was exported. Export it again."
         )
-    return np.memmap(file, dtype, "r", offset, shape)
+    return file, offset

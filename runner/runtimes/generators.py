@@ -61,7 +61,7 @@ def onnxruntime_genai(package: Package, dtype: str, threads: int) -> Generate:
     }
     config.overlay(json.dumps({"model": {"decoder": decoder}}))
     model = genai.Model(config)
-    eos_id = package.manifest["model"]["eos_id"]
+    eos_id = package.eos_id
 
     def generate(prompts: Sequence[Sequence[int]], n_new: int) -> list[list[int]]:
         width = max(map(len, prompts))
@@ -90,7 +90,7 @@ def transformers_js(package: Package, dtype: str, _: int) -> Generate:
     ask = NodeScript(
         "transformers_js.mjs", "@huggingface/transformers", folder, VARIANTS[dtype].called
     )
-    eos_id = package.manifest["model"]["eos_id"]
+    eos_id = package.eos_id
 
     def generate(prompts: Sequence[Sequence[int]], n_new: int) -> list[list[int]]:
         new = ask({"prompts": [list(ids) for ids in prompts], "n_new": n_new})["new"]

@@ -10,6 +10,7 @@ import pytest
 import tokenizers
 
 from exporter import ExportError, export, open_package
+from exporter.package import fingerprint
 from reference import gpt2, load_model
 from reference.tokenizer import Tokenizer
 from reference.tokenizer_files import read_tokenizer
@@ -183,7 +184,7 @@ def test_a_file_that_is_missing_is_named(copy):
 def test_a_folder_that_is_no_export(tmp_path):
     with pytest.raises(ExportError, match="no manifest.json of an export"):
         open_package(tmp_path)
-    manifest = '{"files": {}, "variants": {}, "model": {"hparams": {}}}'
+    manifest = '{"format": 3, "files": {}, "variants": {}, "model": {"hparams": {}}}'
     (tmp_path / "manifest.json").write_text(manifest)
     with pytest.raises(ExportError, match="names not the graphs and files"):
         open_package(tmp_path)
@@ -245,6 +246,126 @@ def test_a_damaged_manifest_is_an_error_of_ours(copy, change):
     (copy / "manifest.json").write_text(json.dumps(manifest | change))
     with pytest.raises(ExportError, match=r"manifest.json"):
         open_package(copy)
+
+
+@pytest.mark.parametrize("version", [2, 4, 3.0, True, None, "3"])
+def test_an_export_in_another_format_is_called_that(copy, version):
+    (copy / "manifest.json").write_text(json.dumps({"format": version, "graphs": {}}))
+    with pytest.raises(ExportError, match=rf"\(format '?{version}'?; this version reads 3\)"):
+        open_package(copy)
+
+
+@pytest.mark.parametrize("n_tokens", [None, 0, -1, 2305, 7.5, "9", True, 1 << 60])
+def test_a_manifest_with_impossible_tokens(copy, n_tokens):
+    damage(copy, n_tokens=n_tokens)
+    with pytest.raises(ExportError, match=r"manifest.json: n_tokens is .*Export it again"):
+        open_package(copy)
+
+
+@pytest.mark.parametrize("eos_id", ["", -1, 2304, 7.0, [], False])
+def test_a_manifest_with_an_impossible_end_of_text(copy, eos_id):
+    damage(copy, eos_id=eos_id)
+    with pytest.raises(ExportError, match=r"and eos_id .*; expected .* an id or null"):
+        open_package(copy)
+
+
+def test_a_manifest_that_lacks_end_of_text(copy):
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["model"]["eos_id"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ExportError, match=r"an id or null"):
+        open_package(copy)
+
+
+def damage(folder, **model):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["model"].update(model)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def outside(location, offset="0"):
+    """A weight that is said to lie there."""
+    tensor = onnx.TensorProto(name="x", dims=[4], data_type=1, data_location=1)
+    tensor.external_data.add(key="location", value=location)
+    tensor.external_data.add(key="offset", value=offset)
+    return tensor
+
+
+def as_initializer(model, tensor):
+    model.graph.initializer.append(tensor)
+
+
+def as_constant(model, tensor):
+    model.graph.node.append(onnx.helper.make_node("Constant", [], ["x"], value=tensor))
+
+
+def as_sparse(model, tensor):
+    model.graph.sparse_initializer.add(values=tensor)
+
+
+def in_a_branch(model, tensor):
+    branch = onnx.helper.make_graph([], "b", [], [], initializer=[tensor])
+    model.graph.node.append(onnx.helper.make_node("If", ["c"], ["x"], then_branch=branch))
+
+
+def in_a_function(model, tensor):
+    function = model.functions.add(name="f", domain="d")
+    function.node.append(onnx.helper.make_node("Constant", [], ["x"], value=tensor))
+
+
+def without_saying_so(model, tensor):
+    tensor.data_location = 0
+    model.graph.initializer.append(tensor)
+
+
+def twice(model, tensor):
+    tensor.external_data.add(key="location", value="model.onnx_data")
+    model.graph.initializer.append(tensor)
+
+
+@pytest.mark.parametrize("graph", ["model", "forward", "next_logits"])
+@pytest.mark.parametrize(
+    ("location", "offset"),
+    [
+        ("../secret", "0"),
+        ("/etc/passwd", "0"),
+        ("", "0"),
+        ("link", "0"),
+        ("model.onnx_data", "1000000000"),
+        ("model.onnx_data", "-8"),
+        ("model.onnx_data", "x"),
+        ("unnamed", "0"),
+    ],
+)
+def test_no_graph_reads_what_the_manifest_does_not_name(copy, graph, location, offset):
+    """Before anything runs it: no program need be careful."""
+    (copy / "secret").write_bytes(bytes(64))
+    (copy / "onnx" / "unnamed").write_bytes(bytes(64))
+    (copy / "onnx" / "link").symlink_to(copy / "secret")
+    exchange(copy, graph, lambda model: as_initializer(model, outside(location, offset)))
+    with pytest.raises(ExportError, match=rf"{graph}.onnx: "):
+        open_package(copy)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [as_initializer, as_constant, as_sparse, in_a_branch, in_a_function, without_saying_so, twice],
+)
+def test_wherever_a_graph_may_hold_a_weight(copy, place):
+    exchange(copy, "forward", lambda model: place(model, outside("../vocab.json")))
+    with pytest.raises(ExportError, match=r"forward.onnx: "):
+        open_package(copy)
+
+
+def exchange(folder, graph, change):
+    """Another graph, and its hash in the manifest."""
+    path = folder / "onnx" / f"{graph}.onnx"
+    model = onnx.load(path, load_external_data=False)
+    change(model)
+    path.write_bytes(model.SerializeToString())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][f"onnx/{graph}.onnx"] = fingerprint(path)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize("text", [b"[1]", b"null", b"[" * 100_000, b"\xff"])
