@@ -25,6 +25,7 @@ from .settings import available_threads
 DEFAULT_TEXT = Path(__file__).with_name("parity.txt")
 OURS = "onnxruntime"  # what proves an export
 MOST_TOKENS = 1024  # of a text that are looked at
+MOST_NATS = 700.0  # whose exponential is a number in JSON, too
 # A rounding that falls the other way is passed on: NumPy and a runtime may each be as far from
 # float32 as the format is, on opposite sides.
 SIDES = 2
@@ -204,8 +205,10 @@ class ParityMeter:
         kl = np.concatenate(self._kl)
         record.mean_abs_diff, record.top1_agreement = self._diffs / n, self._same / n
         record.kl_mean, record.kl_p99 = float(np.mean(kl)), float(np.percentile(kl, 99))
-        record.reference_perplexity, record.perplexity = np.exp(self._nlls / n).tolist()
-        record.perplexity_change = float(np.expm1((self._nlls[1] - self._nlls[0]) / n))
+        nlls = np.minimum(self._nlls / n, MOST_NATS)
+        record.reference_perplexity, record.perplexity = np.exp(nlls).tolist()
+        change = np.minimum((self._nlls[1] - self._nlls[0]) / n, MOST_NATS)
+        record.perplexity_change = float(np.expm1(change))
         return record
 
 

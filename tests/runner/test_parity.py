@@ -1,6 +1,7 @@
 """The record of what a number format costs, and what happens where it is too much."""
 
 import hashlib
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -131,6 +132,15 @@ def test_not_a_number_never_agrees():
     record = meter.record()
     assert not record.agrees
     assert np.isnan(record.max_abs_diff)
+
+
+def test_a_perplexity_beyond_all_numbers_is_still_json():
+    meter = ParityMeter("float32", "x", "", slice(None))
+    logits = np.array([[0, 1e4], [0, 1e4]], np.float32)
+    meter.add(Passage(np.zeros(2, int), np.zeros(2, int), logits), logits)
+    found = json.loads(json.dumps(meter.record().as_dict(), allow_nan=False))
+    assert found["agrees"]
+    assert found["perplexity"] > 1e300
 
 
 @pytest.mark.parametrize(
