@@ -1,5 +1,6 @@
 """An exported folder against the NumPy reference: each graph, in each program that runs it."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from exporter import Package, open_package
+from exporter import ExportError, Package, open_package
+from exporter.package import MANIFEST
 from exporter.variants import GRAPHS
 from reference import PicobatchError, gpt2
 
 from .checker import CheckReport, Comparison, compare
 from .engine import IntArray, is_large
 from .kv_cache import FloatArray
-from .messages import cut
+from .messages import cut, shown
 from .padding import PADDED, Run, greedy_tokens, logits_of
 from .report import ExitCode
 from .runtimes import RUNTIMES, GraphFile, Runtime, RuntimeMissingError
@@ -68,6 +70,11 @@ class CheckRow:
         return not self.failed and all(report.agrees for report in reports)
 
     @property
+    def is_compared(self) -> bool:
+        """Whether anything was held against the reference."""
+        return any(report is not None and report.rows for report in (self.logits, self.tokens))
+
+    @property
     def status(self) -> str:
         return "skipped" if self.skipped else "ok" if self.agrees else "FAILED"
 
@@ -93,7 +100,7 @@ class Trial:
     to_complete : list of int64 [n_seq]
         Prompts for greedy generation.
     n_new : int
-        Tokens to generate for each.
+        Tokens to generate for each, as many as find room.
     large : bool
         Whether the weights should not be copied.
     """
@@ -124,6 +131,7 @@ class Trial:
         params = package.params(dtype)
         prompts = random_prompts(package)
         logits = logits or prompts_logits(package, params)
+        n_new = min(n_new, package.hparams["n_ctx"] - 1)  # after one token
         to_complete = _prompts_to_complete(package, n_prompts, n_new) if n_new else []
         large = is_large(params)
         return cls(package, dtype, threads, tolerance, prompts, logits, to_complete, n_new, large)
@@ -142,7 +150,7 @@ class Trial:
         assert runtime.generator is not None
         if not (self.package.directory / "onnx").is_dir():
             row.skipped = "there are no configurations beside a model's own weights"
-        elif self.package.manifest["model"]["eos_id"] is None:
+        elif self.package.eos_id is None:
             row.skipped = "needs a model with an end-of-text token"
         elif not self.to_complete:
             row.skipped = "no prompts to complete"
@@ -209,15 +217,15 @@ class Trial:
 
     def judge(self, rows: Sequence[CheckRow]) -> None:
         """Hold each generated token against the reference's choice after those before it."""
-        model, n_head = self.package.manifest["model"], self.package.hparams["n_head"]
+        n_head = self.package.hparams["n_head"]
         params: Any = None
         seen: dict[tuple[bytes, tuple[int, ...]], Comparison] = {}
         for row in rows:
             for ids, new in () if row.failed else row.generated:
                 row.tokens = row.tokens or CheckReport()
                 where = f"{row.runtime}, after a prompt of {len(ids)} tokens"
-                if not new or (len(new) < self.n_new and new[-1] != model["eos_id"]):
-                    row.failed = f"{where}: {len(new)} tokens; expected {self.n_new}"
+                if wrong := self._wrong_tokens(new):
+                    row.failed = f"{where}: {wrong}"
                     break
                 key = ids.tobytes(), tuple(new)
                 if key not in seen:
@@ -228,6 +236,17 @@ class Trial:
                         logits, logits, self.package.choices, np.array(new), self.tolerance
                     )
                 row.tokens.add(where, [seen[key]])
+
+    def _wrong_tokens(self, new: Sequence[Any]) -> str | None:
+        """What is wrong with generated tokens before they are looked at, if anything."""
+        n_vocab = self.package.hparams["n_vocab"]
+        for token in new:
+            if type(token) is not int or not 0 <= token < n_vocab:
+                return f"{shown(token)} is no id; expected 0 to {n_vocab - 1}"
+        is_ended = bool(new) and new[-1] == self.package.eos_id
+        if not new or len(new) > self.n_new or (len(new) < self.n_new and not is_ended):
+            return f"{len(new)} tokens; expected {self.n_new}"
+        return None
 
 
 def check_directory(
@@ -251,7 +270,7 @@ def check_directory(
     n_prompts : int
         Prompts to complete.
     n_new : int
-        Tokens to generate for each.
+        Tokens to generate for each; fewer where the context has no room for them.
 
     Returns
     -------
@@ -319,19 +338,34 @@ def summary(rows: Sequence[CheckRow]) -> str:
             *(bad for report in (row.logits, row.tokens) if report for bad in report.offending),
         ]
     ]
+    if not any(row.is_compared for row in rows):
+        told.append("nothing was compared with the reference")
     return "\n".join([*table(lines, right=range(4, 4 + len(COLUMNS))), *told])
 
 
 def exit_code(rows: Sequence[CheckRow]) -> ExitCode:
-    """What a check deserves: a graph that does not run is not what was exported either."""
-    return ExitCode.DONE if all(row.agrees for row in rows) else ExitCode.DISAGREES
+    """What a check deserves.
+
+    A graph that does not run is not what was exported either; and nothing is proved where nothing
+    was compared.
+    """
+    if not all(row.agrees for row in rows):
+        return ExitCode.DISAGREES
+    return ExitCode.DONE if any(row.is_compared for row in rows) else ExitCode.FAILED
 
 
 def _tolerance(package: Package, dtype: str) -> float | None:
     """What a runtime's logits may differ by, from the record of the format."""
     if dtype == "float32":
         return None  # by their spread
-    return float(package.variant(dtype)["parity"]["tolerance"])
+    parity = package.variant(dtype).get("parity")
+    found = parity.get("tolerance") if isinstance(parity, dict) else None
+    if type(found) is not float or not 0 <= found < math.inf:
+        raise ExportError(
+            f"{package.directory / MANIFEST}: the tolerance of {dtype} is {shown(found)}; expected "
+            "the record that `runner export` makes of a format. Export it again."
+        )
+    return found
 
 
 def _batches(prompts: list[IntArray]) -> Iterator[list[IntArray]]:
@@ -365,10 +399,9 @@ def random_prompts(package: Package) -> list[IntArray]:
 def _prompts_to_complete(package: Package, count: int, n_new: int) -> list[IntArray]:
     """Random tokens without end-of-text, of many lengths, with room for the new ones."""
     longest = min(LONGEST_GENERATED_FROM, package.hparams["n_ctx"] - n_new)
-    if longest < 1:
+    rng = np.random.default_rng(1)
+    ids = np.arange(package.n_tokens)
+    usable = ids[ids != package.eos_id]
+    if not len(usable):
         return []
-    model, rng = package.manifest["model"], np.random.default_rng(1)
-    usable = np.delete(
-        np.arange(model["n_tokens"]), [n for n in [model["eos_id"]] if n is not None]
-    )
     return [rng.choice(usable, rng.integers(1, longest + 1)) for _ in range(count)]

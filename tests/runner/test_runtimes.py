@@ -1,6 +1,7 @@
 """The check in other programs: what it lets pass, and what it must not."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from itertools import islice
@@ -9,13 +10,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from exporter import export
-from reference import greedy
+from exporter import ExportError, export
+from reference import gpt2, greedy
 from runner import ExitCode
 from runner.check import check_directory, exit_code, summary
+from runner.checker import compare
 from runner.parity import parity_record
 from runner.runtimes import RUNTIMES, Runtime, RuntimeMissingError
 from runner.runtimes.node import NodeError, NodeScript, node_package
+
+BAD_TOLERANCES = ["0.5", -1.0, float("nan"), float("inf"), 1, True, [0.5]]
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +163,12 @@ def test_a_program_that_generates_by_itself(monkeypatch, folder, demo):
         (lambda new: [7, *new[1:]], "choices differ"),
         (lambda new: [], "0 tokens; expected 5"),
         (lambda new: [7], "1 tokens; expected 5"),
+        (lambda new: [*new[:4], 7, 7, 7, 7], "8 tokens; expected 5"),
+        (lambda new: [7] * 100, "100 tokens; expected 5"),
+        (lambda new: [*new[:-1], 2304], "2304 is no id; expected 0 to 2303"),
+        (lambda new: [*new[:-1], -1], "-1 is no id"),
+        (lambda new: [1.5, *new[1:]], "1.5 is no id"),
+        (lambda new: [None, *new[1:]], "null is no id"),
     ],
 )
 def test_a_program_that_generates_something_else(monkeypatch, folder, demo, change, message):
@@ -166,6 +176,16 @@ def test_a_program_that_generates_something_else(monkeypatch, folder, demo, chan
     assert rows[0].status == "FAILED"
     assert exit_code(rows) == ExitCode.DISAGREES
     assert message in summary(rows)
+
+
+def test_a_near_tie_excuses_no_other_token(demo):
+    """With the tolerance of int8 the two best are often close: the lowest of all is wrong still."""
+    logits = gpt2(np.array([5]), **demo.params, n_head=4)[0]
+    first, second = np.argsort(-logits)[:2]
+    logits[second] = logits[first] - 0.1
+    for chosen, near, wrong in ((second, 1, 0), (np.argmin(logits), 0, 1)):
+        one = compare(logits[None], logits[None], chosen=np.array([chosen]), tolerance=0.5)
+        assert (one.near_ties, one.disagreements) == (near, wrong)
 
 
 def test_a_name_that_is_not_here(monkeypatch, folder):
@@ -178,7 +198,40 @@ def test_a_name_that_is_not_here(monkeypatch, folder):
     monkeypatch.setattr("runner.check.RUNTIMES", {"mine": RUNTIMES["mine"]})
     (row,) = check_directory(folder, 1)
     assert (row.status, row.skipped) == ("skipped", "not installed: pip install it")
-    assert exit_code([row]) == ExitCode.DONE
+    assert exit_code([row]) == ExitCode.FAILED
+    assert "nothing was compared with the reference" in summary([row])
+
+
+def test_what_compares_nothing_proves_nothing(monkeypatch, folder, demo):
+    monkeypatch.setitem(
+        RUNTIMES, "mine", Runtime("mine", lambda: "1", generator=generator(demo, lambda new: new))
+    )
+    rows = check_directory(folder, 1, runtimes=["mine"], n_prompts=0)
+    assert {row.skipped for row in rows} == {"no prompts to complete"}
+    assert exit_code(rows) == ExitCode.FAILED
+    more = check_directory(folder, 1, runtimes=["mine", "onnxruntime"], n_prompts=0)
+    assert exit_code(more) == ExitCode.DONE
+
+
+@pytest.mark.parametrize("n_new", [23, 24, 1000])
+def test_more_new_tokens_than_find_room(monkeypatch, folder, n_new):
+    """As many as do are generated, and compared."""
+    rows = check_directory(folder, 1, runtimes=["onnxruntime"], n_prompts=2, n_new=n_new)
+    assert rows[0].tokens.positions == 2 * 2 * 23
+    assert exit_code(rows) == ExitCode.DONE
+
+
+@pytest.mark.parametrize(
+    "parity", [None, {}, [], "x", {"tolerance": None}, *({"tolerance": t} for t in BAD_TOLERANCES)]
+)
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_format_without_its_record_is_not_checked_by_another(folder, tmp_path, dtype, parity):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["variants"][dtype]["parity"] = parity
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ExportError, match=f"manifest.json: the tolerance of {dtype} is"):
+        check_directory(copy, 1, runtimes=["onnxruntime"], n_prompts=0)
 
 
 def test_a_slow_one_is_run_where_it_is_named(monkeypatch, folder):
