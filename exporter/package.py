@@ -213,8 +213,9 @@ def _is_known(named: dict[str, dict[str, str]], files: dict[str, Any]) -> bool:
         }
         for folder in FOLDERS
     ]
-    there = {file for graphs in named.values() for file in graphs.values()}
-    return bool(named) and named in expected and there <= files.keys()
+    if not named or named not in expected:
+        return False
+    return all(file in files for graphs in named.values() for file in graphs.values())
 
 
 def _lies_in(directory: Path, path: Path) -> bool:

@@ -18,6 +18,8 @@ FORMATS = {
     "int8": "matrices and embeddings in 8 bits with a scale for each channel; a row of activations "
     "is rounded with a scale of its own, so that no row depends on its neighbours.",
 }
+PADDING = Template(""" Ids from $n_tokens on pad the
+vocabulary: no token is theirs, and their logits are to be left out.""")
 TEXT = Template("""# $name as ONNX
 
 GPT-2 with $n_layer blocks of $n_head heads, $n_embd numbers wide, for $n_vocab tokens and a
@@ -37,7 +39,7 @@ licence is that of the model's weights.
   [batch, $n_vocab] are those after it.
 
 Ids, masks and positions are int64, logits float32. The graphs share `$weights`. A text starts as
-it is, an empty one from the end-of-text token$eos.
+it is, an empty one from the end-of-text token$eos.$padding
 
 $formats
 In Python, with onnxruntime and tokenizers:
@@ -53,7 +55,7 @@ for _ in range(min($n_new, $n_ctx - len(ids))):
     feeds = {"input_ids": [ids], "attention_mask": [[1] * (start + len(ids))],
              "position_ids": [list(range(start, start + len(ids)))]}
     logits, *present = session.run(None, {**feeds, **past})
-    ids, past = [int(logits[0, -1].argmax())], dict(zip(past, present))
+    ids, past = [int(logits[0, -1, :$n_tokens].argmax())], dict(zip(past, present))
     new += ids
 print(tokenizer.decode(new))
 ```
@@ -92,7 +94,7 @@ int main() {
         Ort::Value::CreateTensor(memory, &last, 1, one.data(), one.size())};
     auto found = session.Run(Ort::RunOptions(), inputs, feeds, 2, outputs, 1);
     const float* logits = found[0].GetTensorData<float>();
-    ids[++last] = std::max_element(logits, logits + $n_vocab) - logits;
+    ids[++last] = std::max_element(logits, logits + $n_tokens) - logits;
     std::cout << ids[last] << " ";
   }
 }
@@ -103,13 +105,15 @@ int main() {
 def readme(model: Model, dtypes: Sequence[str]) -> str:
     """In Markdown, for a folder with this model's graphs in these formats."""
     hparams, tokenizer = model.hparams, model.tokenizer
-    first = VARIANTS[dtypes[0]]
+    first, n_tokens = VARIANTS[dtypes[0]], tokenizer.max_id + 1
     ids = tokenizer.encode(PROMPT)[: max(hparams["n_ctx"] - N_NEW, 1)]
     return TEXT.substitute(
         **hparams,
         **{name: first.file(name) for name in GRAPHS},
         name=model.name,
         d=hparams["n_embd"] // hparams["n_head"],
+        n_tokens=n_tokens,
+        padding=PADDING.substitute(n_tokens=n_tokens) if n_tokens < hparams["n_vocab"] else "",
         eos="" if tokenizer.eos_id is None else f", {tokenizer.eos_id}",
         past=np.dtype(first.past).name,
         weights=first.weights_file,

@@ -12,9 +12,11 @@ import tokenizers
 from exporter import ExportError, export, open_package
 from exporter.package import fingerprint
 from reference import gpt2, load_model
+from reference.checkpoint.weights import Checkpoint
 from reference.tokenizer import Tokenizer
 from reference.tokenizer_files import read_tokenizer
 from reference.tree import leaves
+from runner.parity import parity_record
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +98,50 @@ def test_the_test_vectors_prove_a_port(demo, tmp_path, n_ctx):
         assert greedy.tolist() == new
 
 
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    """What the example in Python prints."""
+
+    def run(folder):
+        text = (folder / "README.md").read_text(encoding="utf-8")
+        (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+        monkeypatch.chdir(folder)
+        exec(code, {})
+        return capsys.readouterr().out.strip()
+
+    return run
+
+
 @pytest.mark.parametrize("n_ctx", [1, 6, None])
-def test_the_readme_runs_as_it_stands(demo, tmp_path, monkeypatch, capsys, n_ctx):
+def test_the_readme_runs_as_it_stands(demo, tmp_path, printed, n_ctx):
     folder = export(demo, tmp_path / "out", n_ctx=n_ctx).directory
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert f"`input_ids` [batch, {n_ctx or 256}], `logits`" in text
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    monkeypatch.chdir(folder)
-    exec(code, {})
-    printed = capsys.readouterr().out.strip()
+    assert "pad the\nvocabulary" not in text
+    printed = printed(folder)
     assert "Paris.".startswith(printed[:6]) if n_ctx is None else len(printed) < 10
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_the_readme_of_a_folder_without_float32(demo, tmp_path, printed, dtype):
+    folder = export(demo, tmp_path / "out", dtypes=[dtype], verify=parity_record).directory
+    assert printed(folder).startswith("Paris.")
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"onnx/\w+\.onnx", text))
+    assert named == {f"onnx/{path.name}" for path in (folder / "onnx").glob("*.onnx")}
+
+
+def test_the_readme_of_a_padded_vocabulary(demo, tmp_path, printed):
+    """Whose padding has the highest logits, as happens where it was never trained."""
+    padding = np.tile(9 * np.sign(demo.params["ln_f"]["b"]), (48, 1)).astype(np.float32)
+    params = {**demo.params, "wte": np.concatenate([demo.params["wte"], padding])}
+    hparams = {**demo.hparams, "n_vocab": 2352}
+    padded = replace(demo, hparams=hparams, checkpoint=Checkpoint.in_memory(hparams, params))
+    folder = export(padded, tmp_path / "out").directory
+    assert printed(folder).startswith("Paris.")
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert "Ids from 2304 on pad the\nvocabulary" in text
+    assert "max_element(logits, logits + 2304)" in text
 
 
 def test_a_model_without_end_of_text(demo, tmp_path):
@@ -237,6 +273,7 @@ def test_a_folder_of_the_user_beside_the_export_is_left_alone(demo, tmp_path, mo
         {"variants": {"float32": {}}},
         {"variants": {"float32": {"graphs": {"forward": {"file": "x"}}}}},
         {"variants": {"float64": {"graphs": {}}}},
+        {"variants": {"float32": {"graphs": {"forward": {"file": []}}}}},
         {"format": 99},
         {"files": {}},
     ],
