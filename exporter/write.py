@@ -191,7 +191,14 @@ class Order:
         }
         package = Package(directory, manifest)
         if verify is not None:
-            for dtype, parity in verify(package, model).items():
+            found = verify(package, model)
+            untold = [dtype for dtype in self.dtypes if dtype not in (*found, "float32")]
+            if untold or found.keys() - variants.keys():
+                raise ExportError(
+                    f"`verify` returned {list(found)}; expected a record of each of "
+                    f"{', '.join(self.dtypes)}. Pass verify=runner.parity.parity_record."
+                )
+            for dtype, parity in found.items():
                 variants[dtype]["parity"] = parity
         _write_new(directory / MANIFEST, _json(manifest), created)
         return package
@@ -251,7 +258,7 @@ def _check_dtypes(dtypes: Sequence[str], verify: Verify | None) -> list[str]:
     if verify is None and set(dtypes) != {"float32"}:
         raise ExportError(
             f"dtypes {list(dtypes)} without `verify`: a model that is rounded is written with a "
-            "record of what that costs only. Pass verify=runner.check.parity_record."
+            "record of what that costs only. Pass verify=runner.parity.parity_record."
         )
     return [dtype for dtype in VARIANTS if dtype in dtypes]
 

@@ -196,6 +196,13 @@ def test_no_record_no_variant(demo, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("found", [{}, {"float32": {}}, {"int8": {}, "float16": {}}])
+def test_a_proof_of_other_formats(demo, tmp_path, found):
+    with pytest.raises(ExportError, match="expected a record of each of float32, int8"):
+        export(demo, tmp_path / "x", n_ctx=8, dtypes=["float32", "int8"], verify=lambda *_: found)
+    assert not list(tmp_path.iterdir())
+
+
 def test_beside_a_models_weights_there_is_only_what_they_are(demo):
     with pytest.raises(ExportError, match="is the model's own .* float16 would need others"):
         export(demo, DEMO_DIR, dtypes=["float16"], verify=proved)
