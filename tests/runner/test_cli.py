@@ -145,7 +145,10 @@ def exported(tmp_path_factory):
 
 def test_export_ends_with_what_inspect_prints_again(exported):
     directory, said = exported
-    assert re.search(r"onnx/forward.onnx +[\d,]+  forward, float32 +input_ids +ok, [\d.e-]+ \(of [\d.]+\)\n", said)
+    assert re.search(
+        r"onnx/forward.onnx +[\d,]+  forward, float32 +input_ids +ok, [\d.e-]+ \(of [\d.]+\)\n",
+        said,
+    )
     assert re.search(r"onnx/model.onnx_data +4,[\d,]+\n", said)
     assert runner("inspect", directory).stdout == said
     found = json.loads(runner("inspect", directory, "--json").stdout)
