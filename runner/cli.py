@@ -20,7 +20,7 @@ from reference.models import DEMO
 
 from .bench import measure
 from .catalog import describe_model, fetch_named, list_models
-from .check import DisagreementError, check_directory, exit_code, summary
+from .check import check_directory, exit_code, summary
 from .errors import SettingsError
 from .inspect import first_rows, inspect_path
 from .messages import printable
@@ -39,6 +39,7 @@ from .run import run
 from .runtimes import RUNTIMES
 from .settings import RunSettings
 from .single import complete
+from .trial import DisagreementError
 
 
 class Commands(click.Group):

@@ -13,7 +13,6 @@ from reference import Model, gpt2
 from reference.gpt2 import Params, log_softmax
 from reference.tokenizer import Choices
 
-from .check import DisagreementError, Trial, prompts_logits
 from .checker import BLOCK_POSITIONS
 from .engine import IntArray
 from .errors import InputError
@@ -21,6 +20,7 @@ from .kv_cache import FloatArray
 from .padding import logits_of
 from .runtimes import RUNTIMES, Runtime
 from .settings import available_threads
+from .trial import DisagreementError, Trial, prompts_logits
 
 DEFAULT_TEXT = Path(__file__).with_name("parity.txt")
 OURS = "onnxruntime"  # what proves an export

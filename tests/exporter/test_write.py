@@ -414,7 +414,7 @@ def test_padding_does_not_widen_the_tolerance_of_an_export(tmp_path, demo):
 
 @pytest.mark.parametrize("most_bytes", [100_000, 2_000_000])
 def test_a_disk_that_fills_up(tmp_path, most_bytes):
-    """By the system's own limit on a file's length, within the weights or within a graph."""
+    """By the system's own limit on a file's length: within the weights, or where all find room."""
     code = (
         "import resource, sys; from runner.cli import cli; "
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes}, {most_bytes})); "

@@ -215,7 +215,7 @@ def test_check_exits_with_4_where_a_graph_computes_something_else(exported, tmp_
 
 
 def test_an_export_that_disagrees_is_not_written(tmp_path, monkeypatch):
-    import runner.check as module
+    import runner.trial as module
 
     def half(*_, **__):
         raise module.DisagreementError("graph forward disagrees")

@@ -13,9 +13,9 @@ from exporter import export
 from exporter.variants import VARIANTS
 from reference import gpt2
 from reference.int8 import Int8Matrix, each_linear, quantize_whole
-from runner.check import DisagreementError
 from runner.cli import cli
 from runner.parity import DEFAULT_TEXT, ParityMeter, Passage, parity_record
+from runner.trial import DisagreementError
 
 TEXT = "The capital of France is Paris. The opposite of hot is cold. " * 3
 
