@@ -50,7 +50,7 @@ class Variant:
 
 
 # What a format may cost. Measured on a page of English: KL 1.4e-12, 1.2e-6 and 0.0031 on the demo
-# model, 5e-11, 2.5e-5 and 0.045 on random weights of 124M shapes, which round worst of all;
+# model, 5e-11, 2.5e-5 and 0.045 on random weights of 124M shapes, which round worse;
 # perplexity changed by up to 0.08 % in float16 and 1.3 % in 8 bits. Four bits in place of eight, or
 # one scale for a whole matrix, are beyond it (tests/runner/test_parity.py).
 VARIANTS = {

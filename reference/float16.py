@@ -69,5 +69,5 @@ def _half(path: str, w: Array) -> Array:
 @composite
 def float16_matmul(x: Array, half: Array) -> Array:
     # float32 [..., n_in], float16 [n_in, n_out] -> float32 [..., n_out]
-    rounded = x.astype(half.dtype).astype(x.dtype)  # multiplied in float32: the same, and faster
+    rounded = x.astype(half.dtype).astype(x.dtype)  # and multiplied in float32
     return (rounded @ half.astype(x.dtype)).astype(half.dtype).astype(x.dtype)
