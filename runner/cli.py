@@ -21,14 +21,15 @@ from reference.models import DEMO
 from .bench import measure
 from .catalog import describe_model, fetch_named, list_models
 from .check import check_directory, exit_code, summary
-from .errors import SettingsError
+from .errors import InterruptedJobError, SettingsError
 from .inspect import first_rows, inspect_path
+from .merge import merge
 from .messages import printable
 from .options import (
-    NumberOr,
     batch_size_option,
     dtype_option,
     generation_options,
+    job_options,
     memory_option,
     place_options,
     threads_option,
@@ -49,6 +50,9 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except PicobatchError as e:
+            if isinstance(e, InterruptedJobError):
+                click.echo(printable(str(e)), err=True)
+                ctx.exit(128 + e.signal)
             click.echo(f"Error: {printable(str(e))}", err=True)
             if isinstance(e, SettingsError):
                 ctx.exit(ExitCode.USAGE)
@@ -79,7 +83,7 @@ def cli() -> None:
     `runner batch`.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 finished with bad rows, 4 logits disagree with
-    the reference.
+    the reference; 128 and a signal's number where one stopped a job.
     """
     # What a scheduler sends: leave as after an error, so that no part is left behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
@@ -89,52 +93,30 @@ def cli() -> None:
 @click.argument("source", metavar="INPUT")
 @click.argument("output")
 @generation_options
-@click.option(
-    "--prompt-column",
-    default="prompt",
-    show_default=True,
-    metavar="NAME",
-    help="Column with the prompts: texts, or lists of token ids.",
-)
-@click.option(
-    "--column-prefix",
-    default="",
-    metavar="TEXT",
-    help="Put before the names of the columns that are added, such as completion.",
-)
-@batch_size_option
-@memory_option
-@click.option(
-    "--limit", type=click.IntRange(min=1), help="Rows to take from the start.  [default: all]"
-)
-@click.option(
-    "--on-error",
-    type=click.Choice(["skip", "fail"]),
-    default="skip",
-    show_default=True,
-    help="Keep a bad row as an error row (exit code 3), or stop at the first one.",
-)
-@click.option(
-    "--check-rows",
-    type=NumberOr("all", 0),
-    default=8,
-    show_default=True,
-    help="Rows whose logits are compared with the reference; 0 is none.",
-)
-@click.option("--seed", default=0, show_default=True, help="Chooses the rows that are checked.")
-@click.option(
-    "--metrics",
-    type=click.Path(dir_okay=False),
-    metavar="FILE",
-    help="Write figures of the run to FILE every few seconds, as JSON lines.",
-)
-@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
+@job_options
 def batch(source: str, model: str | None, **options: Any) -> None:
     """Complete every prompt of INPUT and write all its rows to OUTPUT.
 
-    Files end in .parquet, .jsonl, .jsonl.gz or .jsonl.zst; - is JSONL on stdin or stdout.
+    Files end in .parquet, .jsonl, .jsonl.gz or .jsonl.zst; - is JSONL on stdin or stdout. INPUT
+    may be a folder or a glob of them, and both may be URIs: s3://, gs://, file://, and http(s)://
+    to read. What is done is kept in OUTPUT.parts until OUTPUT is whole: the same command goes on
+    from there.
     """
     report = run(RunSettings(input=source, model=_model_or_demo(model), **options))
+    click.echo(printable(report.summary()), err=True)
+    sys.exit(report.exit_code)
+
+
+@cli.command("merge")
+@click.argument("output")
+@click.argument("shards", nargs=-1)
+@click.option("--overwrite", is_flag=True, help="Replace OUTPUT if it exists.")
+def merge_command(output: str, shards: tuple[str, ...], *, overwrite: bool) -> None:
+    """Join the SHARDS of a job to OUTPUT, once it is sure that they are all of it.
+
+    Without SHARDS those beside OUTPUT are taken that are named after it, as --shard does.
+    """
+    report = merge(output, shards, overwrite=overwrite)
     click.echo(printable(report.summary()), err=True)
     sys.exit(report.exit_code)
 

@@ -13,3 +13,19 @@ class OutputError(PicobatchError):
 
 class SettingsError(PicobatchError):
     """A setting is out of range or contradicts another."""
+
+
+class InterruptedJobError(PicobatchError):
+    """A signal stopped the job.
+
+    Parameters
+    ----------
+    message : str
+        What is kept, and how to go on.
+    signal : int
+        Its number.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

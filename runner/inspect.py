@@ -10,6 +10,7 @@ from typing import Any
 from exporter import open_package
 
 from .errors import InputError
+from .places import Place
 from .provenance import read_provenance
 from .tables import table
 from .writer import read_rows
@@ -32,7 +33,7 @@ def inspect_path(path: Path, *, as_json: bool = False) -> str:
     InputError, ExportError
         Where there is none, or an export's files are not what was written.
     """
-    found = open_package(path).manifest if path.is_dir() else read_provenance(str(path))
+    found = open_package(path).manifest if path.is_dir() else read_provenance(Place.local(path))
     try:
         if as_json:
             return json.dumps(found, indent=2)
@@ -53,7 +54,7 @@ def first_rows(path: Path, n_rows: int) -> Iterator[str]:
     if not n_rows or path.is_dir():
         return
     try:
-        settings = read_provenance(str(path))["settings"]
+        settings = read_provenance(Place.local(path))["settings"]
         prompt, prefix = settings["prompt_column"], settings["column_prefix"]
         answer, error = f"{prefix}completion", f"{prefix}error"
         for row in islice(read_rows(path, [prompt, answer, error]), n_rows):

@@ -13,9 +13,9 @@ from .checker import Checker
 from .errors import InputError
 from .generate import RunningSequence
 from .prompts import to_prompt
-from .reader import Chunk, Row
-from .records import Prompt, Reject, Result
-from .report import RunReport
+from .reader import Chunk
+from .records import Completion, Prompt, Reject, Result
+from .rows import Row
 from .settings import RunSettings
 
 KNOWN_TOKENS = 1 << 20  # of finished answers, kept for prompts that come again
@@ -59,17 +59,27 @@ class Intake:
         For its tokenizer and sizes.
     checker : Checker
         Chooses the rows whose logits are kept.
-    report : RunReport
-        Where rows are counted.
+    known : dict of int to Completion, optional
+        Answers of an earlier run, by row.
+
+    Attributes
+    ----------
+    repeated_rows : int
+        Rows that share the answer of another.
     """
 
     def __init__(
-        self, settings: RunSettings, model: Model, checker: Checker, report: RunReport
+        self,
+        settings: RunSettings,
+        model: Model,
+        checker: Checker,
+        known: dict[int, Completion] | None = None,
     ) -> None:
         self._settings = settings
         self._model = model
         self._checker = checker
-        self._report = report
+        self._known = known or {}
+        self.repeated_rows = 0
         self._open: deque[OpenChunk] = deque()
         self._answers: OrderedDict[bytes, Answer] = OrderedDict()
         self._running: dict[int, Answer] = {}  # by the row that is generated
@@ -96,7 +106,7 @@ class Intake:
             prompt = to_prompt(row, self._model, self._settings)
             if isinstance(prompt, Reject):
                 self._refuse_if_asked(prompt)
-                self._checker.wants(row.row, usable=False)
+                self._checker.wants(usable=False)
                 self._settle(opened, place, prompt)
             elif (sequence := self._sequence(opened, place, row, prompt)) is not None:
                 sequences.append(sequence)
@@ -111,6 +121,15 @@ class Intake:
         answer.rows.clear()
         self._known_tokens += ANSWER_TOKENS + len(sequence.ids)
         self._forget()
+
+    def answers(self) -> dict[int, Completion]:
+        """What is known of the rows of chunks that are not complete."""
+        return {
+            row.row: result
+            for opened in self._open
+            for row, result in zip(opened.chunk.rows, opened.results, strict=True)
+            if isinstance(result, Completion)
+        }
 
     def take_settled(self) -> int:
         """Rows that got their results since this was last asked for."""
@@ -131,9 +150,13 @@ class Intake:
         key = _key(prompt.ids, limit)
         answer = self._answers.get(key)
         proven = answer is not None and answer.checked
-        wanted = self._checker.wants(row.row, usable=limit > 0 and not proven)
+        wanted = self._checker.wants(usable=limit > 0 and not proven)
+        known = self._known.pop(row.row, None)
+        if known is not None and not wanted:
+            self._settle(opened, place, known)
+            return None
         if answer is not None and not wanted:
-            self._report.repeated_rows += 1
+            self.repeated_rows += 1
             self._answers.move_to_end(key)
             if answer.result is None:
                 answer.rows.append((opened, place, row))
@@ -161,7 +184,6 @@ class Intake:
         opened.results[place] = result
         opened.n_missing -= 1
         self._settled += 1
-        self._report.count(result)
 
     def _forget(self) -> None:
         """Drop the answers that were not asked for longest, but for those that are awaited."""

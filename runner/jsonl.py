@@ -1,33 +1,33 @@
 """Lines of JSON -> objects, and the one schema that all rows of a file fit into."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pyarrow as pa
 
 from .errors import InputError
+from .lines import TOO_LONG, FileHash, numbered_lines, too_long
 from .messages import cut, is_unicode, shown
-from .storage import open_lines
+from .places import Place
+from .rows import MAX_NEW_TOKENS, chunked
 
-MAX_NEW_TOKENS = "max_new_tokens"  # the column that overrides the setting per row
 SCAN_ROWS = 4096  # rows whose types are unified at a time
-CHUNK_BYTES = 1 << 24  # of lines in memory at a time, however few rows they are
-
-T = TypeVar("T")
 
 
 @dataclass
 class JsonlScan:
-    """What a first pass over a file tells.
+    """What a first pass over all files tells.
 
     Attributes
     ----------
-    n_rows : int
-        Lines that are not blank.
+    files : list of dict
+        `name`, `bytes` and `sha256` of each file that rows are taken from.
+    rows_of_files : list of int
+        Lines of each that are not blank.
     n_objects : int
         Rows that are JSON objects; the others are bad rows.
     columns : dict
@@ -36,14 +36,19 @@ class JsonlScan:
         A type for each column; empty where types were not asked for.
     """
 
-    n_rows: int = 0
+    files: list[dict[str, Any]] = field(default_factory=list)
+    rows_of_files: list[int] = field(default_factory=list)
     n_objects: int = 0
     columns: dict[str, None] = field(default_factory=dict)
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
+    @property
+    def n_rows(self) -> int:
+        return sum(self.rows_of_files)
+
 
 def scan_jsonl(
-    path: Path, name: str, limit: int | None, prompt_column: str, *, typed: bool
+    files: Sequence[Place], name: str, limit: int | None, prompt_column: str, *, typed: bool
 ) -> JsonlScan:
     """Count the rows, collect the columns and, where `typed`, find a type for each.
 
@@ -53,26 +58,23 @@ def scan_jsonl(
     Raises
     ------
     InputError
-        Where the file cannot be read, or a column has no one type.
+        Where a file cannot be read, or a column has no one type.
     """
     scan = JsonlScan()
     prompts = {"ids": False, "others": False}  # kinds that were met
     widened = False  # a column's type, by later rows
-    with open_lines(path) as stream:
-        lines = islice((line for line in map(bytes.strip, stream) if line), limit)
-        for some in chunked(lines, SCAN_ROWS, n_bytes=len):
-            objects = [found for found in map(parse_line, some) if isinstance(found, dict)]
-            columns = dict.fromkeys(key for found in objects for key in found)
-            scan.columns |= columns
-            for found in objects:
-                if (prompt := found.get(prompt_column)) is not None:
-                    prompts["ids" if _is_ids(prompt) else "others"] = True
-            if typed:
-                free = [c for c in columns if c not in (prompt_column, MAX_NEW_TOKENS)]
-                before, scan.schema = scan.schema, _unify(scan, objects, free, name)
-                widened |= any(f.type != scan.schema.field(f.name).type for f in before)
-            scan.n_rows += len(some)
-            scan.n_objects += len(objects)
+    for some in chunked(_scanned(scan, files, limit), SCAN_ROWS, n_bytes=len):
+        objects = [found for found in map(parse_line, some) if isinstance(found, dict)]
+        columns = dict.fromkeys(key for found in objects for key in found)
+        scan.columns |= columns
+        for found in objects:
+            if (prompt := found.get(prompt_column)) is not None:
+                prompts["ids" if _is_ids(prompt) else "others"] = True
+        if typed:
+            free = [c for c in columns if c not in (prompt_column, MAX_NEW_TOKENS)]
+            before, scan.schema = scan.schema, _unify(scan, objects, free, name)
+            widened |= any(f.type != scan.schema.field(f.name).type for f in before)
+        scan.n_objects += len(objects)
     if typed:
         ids_only = prompts["ids"] and not prompts["others"]
         fields = {field.name: field.type for field in scan.schema}
@@ -80,40 +82,52 @@ def scan_jsonl(
         fields[MAX_NEW_TOKENS] = pa.int64()
         scan.schema = pa.schema([(column, fields[column]) for column in scan.columns])
     if widened:
-        _prove(path, name, limit, prompt_column, scan.schema)
+        _prove(files, name, scan, prompt_column)
     return scan
 
 
-def _prove(path: Path, name: str, limit: int | None, prompt_column: str, schema: pa.Schema) -> None:
+def count_lines(files: Sequence[Place], limit: int | None) -> JsonlScan:
+    """Only count the rows, whatever the lines hold.
+
+    Raises
+    ------
+    InputError
+        Where a file cannot be read.
+    """
+    scan = JsonlScan()
+    for _ in _scanned(scan, files, limit):
+        pass
+    return scan
+
+
+def _scanned(scan: JsonlScan, files: Sequence[Place], limit: int | None) -> Iterator[bytes]:
+    """The rows of all files; what is known of a file is told to the scan behind its last row."""
+    for place in files:
+        left = None if limit is None else limit - scan.n_rows
+        if scan.files and left == 0:
+            return
+        file = FileHash(place)
+        n_rows = 0
+        with closing(numbered_lines(place, file)) as lines:
+            for _, line in islice(lines, left):
+                n_rows += 1
+                yield line
+        scan.rows_of_files.append(n_rows)
+        scan.files.append(file.finish())
+
+
+def _prove(files: Sequence[Place], name: str, scan: JsonlScan, prompt_column: str) -> None:
     """See that the first rows still fit a schema that later ones widened."""
-    with open_lines(path) as stream:
-        lines = islice((line for line in map(bytes.strip, stream) if line), limit)
-        for some in chunked(lines, SCAN_ROWS, n_bytes=len):
-            objects = [found for found in map(parse_line, some) if isinstance(found, dict)]
-            table_of(objects, schema, prompt_column, name)
-
-
-def chunked(
-    items: Iterable[T],
-    most_rows: int,
-    n_bytes: Callable[[T], int],
-    n_rows: Callable[[T], int] = lambda _: 1,
-) -> Iterator[list[T]]:
-    """Items in lists that end as soon as they hold `most_rows` or `CHUNK_BYTES`."""
-    chunk: list[T] = []
-    rows = size = 0
-    for item in items:
-        chunk.append(item)
-        rows, size = rows + n_rows(item), size + n_bytes(item)
-        if rows >= most_rows or size >= CHUNK_BYTES:
-            yield chunk
-            chunk, rows, size = [], 0, 0
-    if chunk:
-        yield chunk
+    lines = _scanned(JsonlScan(), files, scan.n_rows)
+    for some in chunked(lines, SCAN_ROWS, n_bytes=len):
+        objects = [found for found in map(parse_line, some) if isinstance(found, dict)]
+        table_of(objects, scan.schema, prompt_column, name)
 
 
 def parse_line(line: bytes) -> dict[str, Any] | str:
     """The object on a line, or what is wrong with it."""
+    if line == TOO_LONG:
+        return too_long()
     try:
         found = json.loads(line.removeprefix(b"\xef\xbb\xbf").decode())
     except UnicodeDecodeError as e:

@@ -31,6 +31,11 @@ def cut(text: str) -> str:
     return text if len(text) <= SAID_CHARACTERS else f"{text[:SAID_CHARACTERS]}..."
 
 
+def first_line(error: Exception) -> str:
+    """The start of what another library raised."""
+    return cut(str(error).split("\n", maxsplit=1)[0].rstrip("."))
+
+
 def printable(text: str) -> str:
     """A message without characters that a terminal would obey."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)

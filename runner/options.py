@@ -9,7 +9,7 @@ import click
 from reference.models import DEMO, MODELS_DIR_VARIABLE
 from reference.published import BASE_URL_VARIABLE
 
-from .settings import DTYPES, available_threads
+from .settings import DTYPES, FORMATS, Shard, available_threads
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -38,6 +38,20 @@ class MemorySize(click.ParamType[int]):
         if found is None:
             self.fail(f"{value!r} is no size; expected bytes, or such as 512M or 8G.", param, ctx)
         return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+
+
+class ShardOf(click.ParamType[Shard]):
+    """Which of how many, from 0: 0/4."""
+
+    name = "I/N"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Shard:
+        found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", str(value), re.ASCII)
+        if found is None:
+            self.fail(f"{value!r} is no shard; expected such as 0/4, one of four.", param, ctx)
+        return int(found[1]), int(found[2])
 
 
 class StopText(click.ParamType[str]):
@@ -79,6 +93,85 @@ memory_option = click.option(
     help="Memory that the job may take, weights included, such as 8G.  [default: half of what is "
     "free for keys and values]",
 )
+
+
+def job_options(command: F) -> F:
+    """What only `batch` has: of files, and of what is done when."""
+    for option in (
+        click.option("--overwrite", is_flag=True, help="Replace OUTPUT, or begin it anew."),
+        click.option(
+            "--resume",
+            is_flag=True,
+            help="Take a finished OUTPUT as done where it is this very job's. An unfinished one is "
+            "gone on with in any case.",
+        ),
+        click.option(
+            "--metrics",
+            type=click.Path(dir_okay=False),
+            metavar="FILE",
+            help="Write figures of the run to FILE every few seconds, as JSON lines.",
+        ),
+        click.option(
+            "--seed", default=0, show_default=True, help="Chooses the rows that are checked."
+        ),
+        click.option(
+            "--check-rows",
+            type=NumberOr("all", 0),
+            default=8,
+            show_default=True,
+            help="Rows whose logits are compared with the reference; 0 is none.",
+        ),
+        click.option(
+            "--on-error",
+            type=click.Choice(["skip", "fail"]),
+            default="skip",
+            show_default=True,
+            help="Keep a bad row as an error row (exit code 3), or stop at the first one.",
+        ),
+        click.option(
+            "--part-rows",
+            type=NumberOr("auto", 1),
+            default="auto",
+            show_default=True,
+            help="Rows that are kept together when they are done; a job that is killed loses those "
+            "in hand. auto is about a minute's worth.",
+        ),
+        click.option(
+            "--shard",
+            type=ShardOf(),
+            help="Do the I-th of N equal runs of rows, counted from 0, and write "
+            "OUTPUT-0000I-of-0000N. `runner merge` joins them.  [default: all rows]",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(min=1),
+            help="Rows to take from the start.  [default: all]",
+        ),
+        memory_option,
+        batch_size_option,
+        click.option(
+            "--column-prefix",
+            default="",
+            metavar="TEXT",
+            help="Put before the names of the columns that are added, such as completion.",
+        ),
+        click.option(
+            "--prompt-column",
+            default="prompt",
+            show_default=True,
+            metavar="NAME",
+            help="Column with the prompts: texts, or lists of token ids.",
+        ),
+        click.option(
+            "--format",
+            type=click.Choice(FORMATS),
+            default="rows",
+            show_default=True,
+            help="What JSONL holds: rows, or requests of OpenAI's batch interface.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def place_options(command: F) -> F:

@@ -13,7 +13,7 @@ from reference import Model, gpt2
 from reference.gpt2 import Params, log_softmax
 from reference.tokenizer import Choices
 
-from .checker import BLOCK_POSITIONS
+from .comparison import BLOCK_POSITIONS
 from .engine import IntArray
 from .errors import InputError
 from .kv_cache import FloatArray

@@ -3,8 +3,8 @@
 from reference import Model, TokenizerError
 
 from .messages import shown
-from .reader import Row
 from .records import Prompt, Reject, Request
+from .rows import Row
 from .settings import RunSettings
 
 

@@ -4,7 +4,6 @@ import datetime as dt
 import json
 import platform
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,12 @@ from reference.published import without_user
 
 from .engine import Engine, runtime_version
 from .errors import InputError
-from .report import RunReport
+from .messages import cut
+from .parts import Plan
+from .places import Place
+from .report import COUNTS, RunReport
 from .settings import RunSettings
-from .storage import Format, format_of, manifest_path
+from .storage import Format, format_of, manifest_of
 
 FOOTER_KEY = "picobatch"  # of the provenance, one JSON value in a Parquet footer
 
@@ -29,14 +31,20 @@ def provenance(
     report: RunReport,
     model: Model,
     engine: Engine,
-    source: str,
+    key: dict[str, Any],
+    plan: Plan,
     started: dt.datetime,
 ) -> dict[str, Any]:
-    """Everything that says where an output came from."""
+    """Everything that says where an output came from.
+
+    Of a job that was stopped and went on, times, the engine's figures and settings that change no
+    row are those of the last run.
+    """
     return {
-        "format": 1,
-        "input": {"path": source},
+        "format": 2,
+        "input": {"path": settings.input, "files": key["input"]},
         "output": report.output,
+        "key": {name: value for name, value in key.items() if name != "input"},
         "model": {
             "name": model.name,
             "hparams": dict(model.hparams),
@@ -46,13 +54,14 @@ def provenance(
         "engine": engine.describe() | report.engine,
         "settings": asdict(settings)
         | {"base_url": settings.base_url and without_user(settings.base_url)},
-        "counts": {
-            "rows": report.rows,
-            "bad_rows": report.bad_rows,
-            "prompt_tokens": report.prompt_tokens,
-            "completion_tokens": report.completion_tokens,
-            "repeated_rows": report.repeated_rows,
+        "rows": [plan.rows.start, plan.rows.stop],
+        "parts": {
+            "count": report.parts,
+            "rows": plan.part_rows,
+            "resumed": report.resumed_parts,
+            "processors": report.processors,
         },
+        "counts": {name: getattr(report, name) for name in COUNTS},
         "started": started.isoformat(timespec="seconds"),
         "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "elapsed_s": report.elapsed_s,
@@ -73,11 +82,11 @@ def versions() -> dict[str, str]:
     }
 
 
-def write_manifest(path: Path, found: dict[str, Any]) -> None:
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+def manifest_bytes(found: dict[str, Any]) -> bytes:
+    return (json.dumps(found, indent=2) + "\n").encode()
 
 
-def read_provenance(path: str) -> dict[str, Any]:
+def read_provenance(place: Place) -> dict[str, Any]:
     """The provenance of a completions file: from its footer, or from the manifest beside it.
 
     Raises
@@ -85,23 +94,46 @@ def read_provenance(path: str) -> dict[str, Any]:
     InputError
         Where the file is missing or holds none.
     """
-    file, manifest = Path(path), manifest_path(path)
-    if not file.is_file():
-        raise InputError(f"{path}: no such file; expected a completions file. Check the path.")
+    file, manifest = place, manifest_of(place)
+    if not file.exists() or file.is_folder():
+        raise InputError(
+            f"{place.name}: no such file; expected a completions file. Check the path."
+        )
+    is_parquet = format_of(place.path) is Format.PARQUET
     try:
-        if format_of(path) is Format.PARQUET:
-            footer = pq.read_metadata(file).metadata or {}
+        if is_parquet:
+            with file.open() as stream:
+                footer = pq.read_metadata(stream).metadata or {}
             found = footer.get(FOOTER_KEY.encode())
             if found is not None:
                 return dict(json.loads(found))
-        elif manifest.is_file():
+        elif manifest.exists():
             return dict(json.loads(manifest.read_bytes()))
     except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as e:
         raise InputError(
-            f"{path}: not readable ({e}); expected a completions file of `runner batch`. "
+            f"{place.name}: not readable ({e}); expected a completions file of `runner batch`. "
             "Copy it again from its source."
         ) from None
     raise InputError(
-        f"{path}: no provenance; expected a file that `runner batch` wrote"
-        + ("." if format_of(path) is Format.PARQUET else f", with {manifest.name} beside it.")
+        f"{place.name}: no provenance; expected a file that `runner batch` wrote"
+        + ("." if is_parquet else f", with {manifest.name} beside it.")
     )
+
+
+def read_manifest(output: Place) -> dict[str, Any]:
+    """What the manifest beside an output says: its provenance, its length and its hash.
+
+    Raises
+    ------
+    InputError
+        Where there is none.
+    """
+    manifest = manifest_of(output)
+    try:
+        return dict(json.loads(manifest.read_bytes()))
+    except (OSError, ValueError, TypeError, RecursionError) as e:
+        said = "no such file" if isinstance(e, FileNotFoundError) else cut(str(e))
+        raise InputError(
+            f"{manifest.name}: {said}; expected the manifest that was written beside "
+            f"{output.name}. Copy it along."
+        ) from None

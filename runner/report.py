@@ -1,11 +1,14 @@
 """What a job did, and the exit code that it deserves."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any
 
-from .checker import CheckReport
-from .records import Reject, Result
+from .check_report import CheckReport
+from .errors import InputError
+from .parts import PartRecord
+from .records import Reject
 
 
 class ExitCode(IntEnum):
@@ -17,6 +20,9 @@ class ExitCode(IntEnum):
     BAD_ROWS = 3
     DISAGREES = 4
     GATE = 5
+
+
+COUNTS = ("rows", "bad_rows", "prompt_tokens", "completion_tokens", "repeated_rows")
 
 
 @dataclass
@@ -31,6 +37,10 @@ class RunReport:
         Over all rows.
     repeated_rows : int
         Rows whose prompt and limit another one had: they share its answer.
+    parts, resumed_parts : int
+        Parts of the output, and how many of them an earlier run had done.
+    processors : list of str
+        The kinds of processor that computed them.
     elapsed_s : dict of str to float
         Seconds by stage: `load`, `read`, `tokenize`, `prefill`, `decode`, `check`, `write`,
         `total`.
@@ -48,21 +58,26 @@ class RunReport:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     repeated_rows: int = 0
+    parts: int = 0
+    resumed_parts: int = 0
+    processors: list[str] = field(default_factory=list)
     elapsed_s: dict[str, float] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     check: CheckReport = field(default_factory=CheckReport)
     provenance: dict[str, Any] = field(default_factory=dict)
     first_bad_row: Reject | None = None
 
-    def count(self, result: Result) -> None:
-        """Count a row's result."""
-        self.rows += 1
-        if isinstance(result, Reject):
-            self.bad_rows += 1
-            self.first_bad_row = min(self.first_bad_row or result, result, key=lambda r: r.row)
-        else:
-            self.prompt_tokens += result.prompt_tokens
-            self.completion_tokens += len(result.ids)
+    def take(self, records: Collection[PartRecord]) -> None:
+        """Take in what became of some parts, in order."""
+        for record in records:
+            self.parts += 1
+            self.rows += record.rows
+            self.bad_rows += record.bad_rows
+            self.prompt_tokens += record.prompt_tokens
+            self.completion_tokens += record.completion_tokens
+            self.first_bad_row = self.first_bad_row or record.first_bad_row
+            self.check.merge(record.check)
+        self.processors = sorted({*self.processors, *(record.processor for record in records)})
 
     @property
     def exit_code(self) -> ExitCode:
@@ -72,20 +87,7 @@ class RunReport:
 
     def summary(self) -> str:
         """The job in a few lines."""
-        generate_s = self.elapsed_s["prefill"] + self.elapsed_s["decode"]
-        tokens_per_s = self.completion_tokens / max(generate_s, 1e-9)
-        lines = [
-            f"{self.output}: {self.rows:,} rows, {self.completion_tokens:,} tokens "
-            f"in {self.elapsed_s['total']:.1f} s ({tokens_per_s:,.0f} tokens/s while generating)"
-        ]
-        if self.engine["most_slots"]:
-            lines.append(
-                f"engine: up to {self.engine['most_slots']} rows together, "
-                f"{self.engine['occupancy']:.0%} of them running; prefill "
-                f"{self.engine['prefill_tokens_per_s']:,.0f} tokens/s, decode "
-                f"{self.engine['decode_tokens_per_s']:,.0f} tokens/s; "
-                f"{self.engine['peak_bytes'] / 2**20:,.0f} MiB at most"
-            )
+        lines = [*self._time(), *self._origin()]
         if self.bad_rows:
             some = "1 bad row is" if self.bad_rows == 1 else f"{self.bad_rows:,} bad rows are"
             lines.append(f"{some} kept with finish_reason = error; the first: {self.first_bad_row}")
@@ -95,3 +97,58 @@ class RunReport:
                 "tests an export, `runner inspect` shows the versions."
             )
         return "\n".join([*lines, self.check.summary()])
+
+    def _time(self) -> list[str]:
+        said = f"{self.output}: {self.rows:,} rows, {self.completion_tokens:,} tokens"
+        if not self.elapsed_s:
+            return [said]
+        generate_s = self.elapsed_s["prefill"] + self.elapsed_s["decode"]
+        tokens_per_s = self.engine["generated_tokens"] / max(generate_s, 1e-9)
+        lines = [
+            f"{said} in {self.elapsed_s['total']:.1f} s ({tokens_per_s:,.0f} tokens/s while "
+            "generating)"
+        ]
+        if self.engine["most_slots"]:
+            lines.append(
+                f"engine: up to {self.engine['most_slots']} rows together, "
+                f"{self.engine['occupancy']:.0%} of them running; prefill "
+                f"{self.engine['prefill_tokens_per_s']:,.0f} tokens/s, decode "
+                f"{self.engine['decode_tokens_per_s']:,.0f} tokens/s; "
+                f"{self.engine['peak_bytes'] / 2**20:,.0f} MiB at most"
+            )
+        return lines
+
+    def _origin(self) -> list[str]:
+        lines = []
+        if self.resumed_parts:
+            lines.append(f"{self.resumed_parts:,} of {self.parts:,} parts are from earlier runs")
+        if len(self.processors) > 1:
+            lines.append(
+                "computed on different kinds of processor, which may round in other places: "
+                + "; ".join(self.processors)
+            )
+        return lines
+
+    @classmethod
+    def from_provenance(cls, output: str, found: dict[str, Any]) -> "RunReport":
+        """The report of an output that was finished before.
+
+        Raises
+        ------
+        InputError
+            Where its provenance is not complete.
+        """
+        try:
+            names = [field.name for field in fields(CheckReport)]
+            check = {name: found["check"][name] for name in names}
+            return cls(
+                output,
+                **{name: found["counts"][name] for name in COUNTS},
+                check=CheckReport.from_dict(check),
+                provenance=found,
+            )
+        except (LookupError, TypeError) as e:
+            raise InputError(
+                f"{output}: its provenance is not complete ({type(e).__name__}: {e}); expected "
+                "what `runner batch` wrote. Make the file again."
+            ) from None

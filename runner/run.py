@@ -1,40 +1,44 @@
-"""One batch job: reader, tokenizer, scheduler, engine, checker and writer, joined."""
+"""One batch job: what is to be done, part by part, and what is made of it."""
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from reference import load_model
+from reference import Model, load_model
 
 from .batch_size import BatchSize, cache_bytes
 from .checker import Checker
-from .clock import Clock, peak_bytes, used_bytes
+from .clock import Clock, peak_bytes
 from .engine import Engine
+from .errors import InputError, InterruptedJobError
 from .int8 import in_int8
 from .intake import Intake
-from .progress import Figures, Progress
+from .interrupts import Interrupts
+from .key import job_key
+from .output import Output, open_output
+from .parts import Part, PartRecord, Plan, good_part_rows, shard_rows
+from .pipeline import Pipeline
+from .places import Place, input_files
+from .processor import processor
+from .progress import Progress
 from .provenance import provenance
 from .reader import Chunk, Source, open_source
-from .records import Result
+from .records import Completion, Result
 from .report import RunReport
 from .scheduler import Scheduler
 from .settings import RunSettings
-from .storage import (
-    Format,
-    check_output,
-    check_space,
-    format_of,
-    least_output_bytes,
-    local_input,
-)
-from .writer import check_columns, open_writer
+from .storage import Format, format_of
+from .writer import check_columns, output_schema
 
 CHECK_SHARE = 8  # one part in so many, of the memory for rows that run, is for logits to compare
-MOST_OPEN_CHUNKS = 4  # in memory: rows that are read ahead, or wait for earlier ones
 
 
 def run(settings: RunSettings) -> RunReport:
-    """Complete every prompt of a file, in order.
+    """Complete every prompt of an input, in order.
+
+    Parts of the output are kept as they are done, beside where it will be; a job that was stopped
+    and is run again goes on from them.
 
     Parameters
     ----------
@@ -52,119 +56,152 @@ def run(settings: RunSettings) -> RunReport:
         Where the job cannot be done as a whole. The output is then not there.
     """
     clock = Clock()
-    started = dt.datetime.now(dt.UTC)
-    check_output(settings.output, settings.input, overwrite=settings.overwrite)
-    with local_input(settings.input) as path:
+    with (
+        input_files(settings.input) as files,
+        open_output(settings, files) as output,
+    ):
         source = open_source(
-            path,
+            files,
             settings.input,
             settings.prompt_column,
             settings.limit,
             typed=format_of(settings.output) is Format.PARQUET,
         )
         check_columns(source.column_names, settings.column_prefix, source.name)
-        check_space(settings.output, least_output_bytes(settings, path, source.n_rows))
         with clock.measure("load"):
             model = load_model(
                 settings.model, models_dir=settings.models_dir, base_url=settings.base_url
             )
-            computed = in_int8(model) if settings.dtype == "int8" else model
-            engine = Engine(computed, settings.threads, profiled=settings.profiled)
-            memory = cache_bytes(model.hparams, engine.cache.token_bytes, settings.memory)
-        report = RunReport(settings.output)
-        float32 = None if computed is model else model
-        check_bytes = memory // CHECK_SHARE if settings.check_rows != 0 else 0
-        checker = Checker(
-            computed, source.n_rows, settings.check_rows, settings.seed, float32, check_bytes
+        key = job_key(settings, source, model)
+        if (found := output.finished(key)) is not None:
+            return RunReport.from_provenance(output.name, found)
+        rows = shard_rows(source.n_rows, settings.shard)
+        part_rows = settings.part_rows or good_part_rows(model.hparams, settings.max_new_tokens)
+        output.check_space(files, len(rows), source.n_rows)
+        plan = output.begin(
+            key, Plan(rows, part_rows), output_schema(source, settings.column_prefix)
         )
-        report.check = checker.report
-        job = Job(
-            Intake(settings, model, checker, report),
-            Scheduler(engine, BatchSize(settings.batch_size), memory - check_bytes),
-            checker,
-            clock,
-            engine,
-        )
-        with (
-            open_writer(
-                settings.output, source, settings.column_prefix, overwrite=settings.overwrite
-            ) as writer,
-            Progress(source.n_rows, job.figures, settings.metrics) as progress,
-        ):
-            for chunk, results in job.complete(source, progress):
-                with clock.measure("write"):
-                    writer.write(chunk, results)
-            report.elapsed_s = clock.seconds(
-                prefill=engine.prefilled.seconds, decode=engine.decoded.seconds
-            )
-            report.engine = job.figures() | {"peak_bytes": peak_bytes()}
-            if settings.profiled:
-                report.engine["operators_s"] = engine.operator_seconds()
-            report.provenance = provenance(settings, report, model, engine, source.name, started)
-            writer.finish(report.provenance)
-    return report
+        with Interrupts() as interrupts:
+            job = Job(settings, clock, source, files, model, key, plan, interrupts)
+            return job.run(output)
 
 
 @dataclass
 class Job:
-    """The stages that a job's rows pass through."""
+    """A job whose inputs are known to be good.
 
-    intake: Intake
-    scheduler: Scheduler
-    checker: Checker
+    Attributes
+    ----------
+    key : dict
+        What its output follows from.
+    """
+
+    settings: RunSettings
     clock: Clock
-    engine: Engine
+    source: Source
+    files: Sequence[Place]
+    model: Model
+    key: dict[str, Any]
+    plan: Plan
+    interrupts: Interrupts
 
-    def complete(self, source: Source, progress: Progress) -> Iterator[tuple[Chunk, list[Result]]]:
-        """Each chunk with a result for each of its rows, in order."""
-        chunks = source.chunks()
-        exhausted = False
-        while not exhausted or self.intake.n_open:
-            while (
-                not exhausted
-                and self.scheduler.wants_more
-                and self.intake.n_open < MOST_OPEN_CHUNKS
-            ):
-                exhausted = not self._take_in(chunks)
-            tokens = 0
-            for sequence in self.scheduler.step():
-                if sequence.keep_logits:
-                    with self.clock.measure("check"):
-                        self.checker.check(sequence)
-                self.intake.finish(sequence)
-                tokens += len(sequence.ids)
-            with self.clock.measure("check"):
-                self.checker.make_room(self.scheduler.recording)
-            progress.advance(self.intake.take_settled(), tokens)
-            yield from self.intake.ready()
-
-    def _take_in(self, chunks: Iterator[Chunk]) -> bool:
-        """Read a chunk; returns whether there was one."""
-        with self.clock.measure("read"):
-            chunk = next(chunks, None)
-        if chunk is None:
-            return False
-        with self.clock.measure("tokenize"):
-            sequences = self.intake.open(chunk)
-            self.scheduler.add(sequences)
-        return True
-
-    def figures(self) -> Figures:
-        """How the engine does."""
-        prefilled, decoded, found = (
-            self.engine.prefilled,
-            self.engine.decoded,
-            self.scheduler.occupancy,
+    def run(self, output: Output) -> RunReport:
+        """Do the parts that are not done, and finish the output."""
+        settings, clock, model = self.settings, self.clock, self.model
+        started = dt.datetime.now(dt.UTC)
+        report = RunReport(output.name)
+        todo = [part for part in self.plan.parts if part.number not in output.records]
+        report.resumed_parts = len(output.records)
+        with clock.measure("load"):
+            computed = in_int8(model) if settings.dtype == "int8" else model
+            engine = Engine(computed, settings.threads, profiled=settings.profiled)
+            memory = cache_bytes(model.hparams, engine.cache.token_bytes, settings.memory)
+        check_bytes = memory // CHECK_SHARE if settings.check_rows != 0 else 0
+        n_rows = sum(len(part.rows) for part in todo)
+        checker = Checker(
+            computed,
+            n_rows,
+            settings.check_rows,
+            settings.seed,
+            None if computed is model else model,
+            check_bytes,
+            self.plan.part_of,
         )
-        return {
-            "batch_size": self.scheduler.size.wanted,
-            "most_slots": found.most_slots,
-            "running": self.scheduler.n_running,
-            "occupancy": round(found.live_rows / max(found.rows, 1), 4),
-            "prefill_tokens": prefilled.tokens,
-            "prefill_tokens_per_s": round(prefilled.tokens_per_s, 1),
-            "decode_steps": found.steps,
-            "decode_tokens_per_s": round(decoded.tokens_per_s, 1),
-            "shared_prefix_tokens": found.shared_tokens,
-            "memory_bytes": used_bytes(),
-        }
+        pipeline = Pipeline(
+            Intake(settings, model, checker, output.answers()),
+            Scheduler(engine, BatchSize(settings.batch_size), memory - check_bytes),
+            checker,
+            clock,
+            engine,
+            self.interrupts,
+        )
+        with Progress(n_rows, pipeline.figures, settings.metrics) as progress:
+            self._complete(todo, output, pipeline, progress)
+        report.repeated_rows = pipeline.intake.repeated_rows
+        report.take([output.records[part.number] for part in self.plan.parts])
+        report.elapsed_s = clock.seconds(
+            prefill=engine.prefilled.seconds, decode=engine.decoded.seconds
+        )
+        report.engine = pipeline.figures() | {"peak_bytes": peak_bytes()}
+        if settings.profiled:
+            report.engine["operators_s"] = engine.operator_seconds()
+        report.provenance = provenance(
+            settings, report, model, engine, self.key, self.plan, started
+        )
+        output.finish(report.provenance, self.interrupts)
+        return report
+
+    def _complete(
+        self, todo: Sequence[Part], output: Output, pipeline: Pipeline, progress: Progress
+    ) -> None:
+        """Do some parts. Their rows follow each other without a gap: no slot waits for a part."""
+        stamps = [file.stamp() for file in self.files]
+        chunks = self.source.chunks([part.rows for part in todo])
+        completed = pipeline.complete(chunks, progress)
+        written: dict[int, Completion] = {}  # of the part in hand
+        try:
+            for part in todo:
+                record = PartRecord(processor=processor())
+                written.clear()
+                with output.writing(part) as writer:
+                    for chunk, results in _of(part, completed):
+                        with self.clock.measure("write"):
+                            writer.write(chunk, results)
+                        record.count(results)
+                        written |= _answers(chunk, results)
+                self._refuse_changed(stamps)
+                record.check = pipeline.checker.reports.pop(part.number, record.check)
+                with self.clock.measure("write"):
+                    output.commit(part, record)
+        except InterruptedJobError:
+            output.suspend(written | pipeline.intake.answers())
+            raise
+
+    def _refuse_changed(self, stamps: list[Any]) -> None:
+        """See that the inputs are the files that were looked at."""
+        for file, stamp in zip(self.files, stamps, strict=True):
+            if file.stamp() != stamp:
+                raise InputError(
+                    f"{file.name}: changed while the job ran; expected a file that nobody writes "
+                    "to. Run again when it is whole, with --overwrite where parts were kept."
+                )
+
+
+def _of(
+    part: Part, completed: Iterator[tuple[Chunk, list[Result]]]
+) -> Iterator[tuple[Chunk, list[Result]]]:
+    """The chunks of one part."""
+    left = len(part.rows)
+    while left:
+        chunk, results = next(completed)
+        yield chunk, results
+        left -= len(results)
+
+
+def _answers(chunk: Chunk, results: Sequence[Result]) -> dict[int, Completion]:
+    """By row, what need not be computed again."""
+    return {
+        row.row: result
+        for row, result in zip(chunk.rows, results, strict=True)
+        if isinstance(result, Completion)
+    }

@@ -9,7 +9,12 @@ from .errors import SettingsError
 from .messages import is_unicode
 
 MOST_THREADS = 512
+MOST_SHARDS = 100_000  # that five digits name
 DTYPES = ("float32", "int8")
+FORMATS = ("rows", "openai")
+
+
+Shard = tuple[int, int]  # which, from 0, of how many
 
 
 def available_threads() -> int:
@@ -31,6 +36,8 @@ class RunSettings:
         As in `load_model`: where published models lie, and where they are downloaded from.
     prompt_column : str
         Column with texts, or with lists of token ids.
+    format : str
+        Of JSONL: `rows`, or `openai`, the requests and responses of OpenAI's batch interface.
     column_prefix : str
         Put before the names of the columns that the job adds.
     max_new_tokens : int
@@ -49,6 +56,10 @@ class RunSettings:
         Bytes that the job may take, weights included; None shares what is free.
     limit : int or None
         Rows to take from the start of the input.
+    shard : tuple of int or None
+        Which of how many equal runs of these rows, counted from 0: (0, 4) is the first of four.
+    part_rows : int or None
+        Rows that are kept together when they are done; None takes about a minute's worth.
     on_error : str
         `skip` keeps a bad row as an error row; `fail` stops the job at the first.
     truncate_prompt : str or None
@@ -61,14 +72,17 @@ class RunSettings:
         Time each operator of the model: `operators_s` of the report's `engine`.
     metrics : str or None
         A file for figures of the run, as JSON lines.
+    resume : bool
+        Take a finished output of the very same job as done.
     overwrite : bool
-        Replace an existing output.
+        Replace an existing output, and what another job left unfinished there.
     """
 
     input: str
     output: str
     model: str = DEMO
     prompt_column: str = "prompt"
+    format: str = "rows"
     column_prefix: str = ""
     max_new_tokens: int = 40
     stop: tuple[str, ...] = ()
@@ -78,12 +92,15 @@ class RunSettings:
     threads: int = field(default_factory=available_threads)
     memory: int | None = None
     limit: int | None = None
+    shard: Shard | None = None
+    part_rows: int | None = None
     on_error: str = "skip"
     truncate_prompt: str | None = None
     check_rows: int | None = 8
     seed: int = 0
     profiled: bool = False
     metrics: str | None = None
+    resume: bool = False
     overwrite: bool = False
     models_dir: str | None = None
     base_url: str | None = None
@@ -95,6 +112,7 @@ class RunSettings:
             "threads": (self.threads, 1),
             "memory": (self.memory, 1),
             "limit": (self.limit, 1),
+            "part_rows": (self.part_rows, 1),
             "check_rows": (self.check_rows, 0),
         }
         faults = [
@@ -107,6 +125,9 @@ class RunSettings:
                 self.threads <= MOST_THREADS
             ),
             f"dtype is {self.dtype!r}; expected one of {', '.join(DTYPES)}.": self.dtype in DTYPES,
+            f"format is {self.format!r}; expected one of {', '.join(FORMATS)}.": (
+                self.format in FORMATS
+            ),
             f"on_error is {self.on_error!r}; expected 'skip' or 'fail'.": (
                 self.on_error in ("skip", "fail")
             ),
@@ -118,6 +139,12 @@ class RunSettings:
             ),
             f"metrics is {self.metrics!r}, the input or the output; expected a file of its own.": (
                 self.metrics not in (self.input, self.output)
+            ),
+            f"shard is {self.shard}; expected which of how many, from 0, such as 0/4 and 3/4.": (
+                self.shard is None or 0 <= self.shard[0] < self.shard[1] <= MOST_SHARDS
+            ),
+            "resume and overwrite are both set; expected one of them.": (
+                not (self.resume and self.overwrite)
             ),
             "model is empty; expected a name or a directory.": bool(self.model),
             "stop holds an empty text; expected at least one character.": "" not in self.stop,

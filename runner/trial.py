@@ -11,7 +11,8 @@ from exporter import Package
 from exporter.variants import GRAPHS
 from reference import PicobatchError, gpt2
 
-from .checker import CheckReport, Comparison, compare
+from .check_report import CheckReport
+from .comparison import Comparison, compare
 from .engine import IntArray, is_large
 from .kv_cache import FloatArray
 from .messages import cut, shown

@@ -1,41 +1,34 @@
-"""Chunks and their results -> the completions file: every input column, then ours, in order."""
+"""Chunks and their results -> files of finished rows: every input column, then ours, in order."""
 
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, Protocol
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import InputError, OutputError
+from .json_values import json_values
+from .lines import open_lines
 from .messages import shown_names
-from .provenance import FOOTER_KEY, write_manifest
-from .reader import Chunk, Source, json_values
+from .places import Place
+from .provenance import FOOTER_KEY
+from .reader import Chunk, Source
 from .records import OUTPUT_SCHEMA, Result, output_row
-from .storage import (
-    COMPRESSIONS,
-    STDIO,
-    Format,
-    format_of,
-    manifest_path,
-    open_lines,
-    staged,
-)
+from .storage import COMPRESSIONS, Format, format_of
 
 ROW_GROUP_ROWS = 1 << 16
 ROW_GROUP_BYTES = 1 << 26  # in memory until a row group is written
 
 
 class Writer(Protocol):
-    """Takes chunks in input order, then the job's provenance."""
+    """Takes chunks in input order."""
 
-    def write(self, chunk: Chunk, results: list[Result]) -> None: ...
-
-    def finish(self, provenance: dict[str, Any]) -> None: ...
+    def write(self, chunk: Chunk, results: Sequence[Result]) -> None: ...
 
 
 def check_columns(source_columns: list[str], prefix: str, name: str) -> None:
@@ -54,52 +47,67 @@ def check_columns(source_columns: list[str], prefix: str, name: str) -> None:
         )
 
 
+def output_schema(source: Source, prefix: str) -> pa.Schema:
+    """Of the finished file: the input's columns and ours, fixed before the first row."""
+    added = [pa.field(f"{prefix}{field.name}", field.type) for field in OUTPUT_SCHEMA]
+    metadata = {
+        key: value
+        for key, value in (source.schema.metadata or {}).items()
+        if key != FOOTER_KEY.encode()  # the provenance of the job that made our input
+    }
+    return pa.schema([*source.schema, *added], metadata=metadata)
+
+
 @contextmanager
-def open_writer(output: str, source: Source, prefix: str, *, overwrite: bool) -> Iterator[Writer]:
-    """A writer whose output takes its name, with its manifest, only when all went well.
+def open_writer(path: Path, schema: pa.Schema, prefix: str) -> Iterator[Writer]:
+    """A writer of a local file, in the format that its name stands for.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    schema : Schema
+        From `output_schema`; JSONL has none.
+    prefix : str
+        Of our columns.
 
     Raises
     ------
     OutputError
-        Where the disk is full or fails, or a column has a type that Parquet cannot hold.
+        Where a column has a type that Parquet cannot hold.
     """
-    if output == STDIO:
-        if sys.stdout is None:
-            raise OutputError("-: stdout is closed; expected it to take JSONL. Pass a file.")
-        yield JsonlWriter(sys.stdout.buffer, prefix, None)
+    if format_of(str(path)) is Format.PARQUET:
+        with ParquetRows(path, schema) as rows:
+            yield ParquetWriter(rows)
         return
-    path = Path(output)
-    with staged(path, manifest_path(output), overwrite=overwrite) as (part, manifest):
-        if format_of(output) is Format.PARQUET:
-            with _parquet_stream(part, source, prefix, manifest) as writer:
-                yield writer
-            return
-        compression = COMPRESSIONS.get(path.suffix.lower())
-        stream: Any = (
-            pa.output_stream(str(part), compression=compression) if compression else part.open("wb")
-        )
-        with stream:
-            yield JsonlWriter(stream, prefix, manifest)
+    with open_output(path) as stream:
+        yield JsonlWriter(stream, prefix)
+
+
+@contextmanager
+def open_output(path: Path) -> Iterator[IO[bytes]]:
+    """A local file for lines, compressed by its suffix."""
+    compression = COMPRESSIONS.get(path.suffix.lower())
+    stream: Any = (
+        pa.output_stream(str(path), compression=compression) if compression else path.open("wb")
+    )
+    with stream:
+        yield stream
 
 
 class JsonlWriter:
     """One JSON object per line. The input's own JSON is kept to the letter."""
 
-    def __init__(self, stream: IO[bytes], prefix: str, manifest: Path | None) -> None:
+    def __init__(self, stream: IO[bytes], prefix: str) -> None:
         self._stream = stream
         self._prefix = prefix
-        self._manifest = manifest
 
-    def write(self, chunk: Chunk, results: list[Result]) -> None:
+    def write(self, chunk: Chunk, results: Sequence[Result]) -> None:
         for line, result in zip(chunk.json_lines(), results, strict=True):
             row = {f"{self._prefix}{key}": value for key, value in output_row(result).items()}
             ours = json.dumps(row, ensure_ascii=False).encode()
             self._stream.write(_joined(line or b"{}", ours) + b"\n")
-
-    def finish(self, provenance: dict[str, Any]) -> None:
         self._stream.flush()
-        if self._manifest is not None:
-            write_manifest(self._manifest, provenance)
 
 
 def _joined(line: bytes, ours: bytes) -> bytes:
@@ -108,59 +116,72 @@ def _joined(line: bytes, ours: bytes) -> bytes:
     return theirs + (b"" if theirs == b"{" else b", ") + ours[1:]
 
 
-@contextmanager
-def _parquet_stream(
-    part: Path, source: Source, prefix: str, manifest: Path
-) -> Iterator["ParquetWriter"]:
-    added = [pa.field(f"{prefix}{field.name}", field.type) for field in OUTPUT_SCHEMA]
-    metadata = {
-        key: value
-        for key, value in (source.schema.metadata or {}).items()
-        if key != FOOTER_KEY.encode()  # the provenance of the job that made our input
-    }
-    schema = pa.schema([*source.schema, *added], metadata=metadata)
-    try:
-        writer = pq.ParquetWriter(part, schema, compression="zstd")
-    except pa.ArrowException as e:
-        raise OutputError(
-            f"{source.name}: {e}; expected columns that Parquet can hold. Write .jsonl instead."
-        ) from None
-    with writer:
-        yield ParquetWriter(writer, schema, manifest)
-
-
 class ParquetWriter:
-    """A Parquet file whose schema is fixed before the first row."""
+    """The input's columns, and ours beside them."""
 
-    def __init__(self, writer: pq.ParquetWriter, schema: pa.Schema, manifest: Path) -> None:
-        self._writer = writer
-        self._schema = schema
-        self._manifest = manifest
-        self._pending: list[pa.RecordBatch] = []  # of the next row group
+    def __init__(self, rows: "ParquetRows") -> None:
+        self._rows = rows
 
-    def write(self, chunk: Chunk, results: list[Result]) -> None:
-        rows = iter(results)
+    def write(self, chunk: Chunk, results: Sequence[Result]) -> None:
+        left = iter(results)
         for theirs in chunk.record_batches():
             ours = pa.RecordBatch.from_pylist(
-                [output_row(result) for result in islice(rows, theirs.num_rows)],
+                [output_row(result) for result in islice(left, theirs.num_rows)],
                 schema=OUTPUT_SCHEMA,
             )
             columns = [*theirs.columns, *ours.columns]
-            self._pending.append(pa.record_batch(columns, schema=self._schema))
+            self._rows.write(pa.record_batch(columns, schema=self._rows.schema))
+
+
+class ParquetRows:
+    """A Parquet file that is written row group by row group, each of a good size.
+
+    Raises
+    ------
+    OutputError
+        Where a column has a type that Parquet cannot hold.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.schema = schema
+        try:
+            self._writer = pq.ParquetWriter(
+                path, schema, compression="zstd", write_page_checksum=True
+            )
+        except pa.ArrowException as e:
+            raise OutputError(
+                f"{path.name}: {e}; expected columns that Parquet can hold. Write .jsonl instead."
+            ) from None
+        self._pending: list[pa.RecordBatch] = []  # of the next row group
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        self._pending.append(batch)
         n_rows = sum(batch.num_rows for batch in self._pending)
         n_bytes = sum(batch.nbytes for batch in self._pending)
         if n_rows >= ROW_GROUP_ROWS or n_bytes >= ROW_GROUP_BYTES:
             self._write_row_group()
 
-    def finish(self, provenance: dict[str, Any]) -> None:
-        self._write_row_group()
+    def note(self, provenance: dict[str, Any]) -> None:
+        """Put the provenance into the footer."""
         self._writer.add_key_value_metadata({FOOTER_KEY: json.dumps(provenance)})
-        write_manifest(self._manifest, provenance)
 
     def _write_row_group(self) -> None:
         if self._pending:
-            self._writer.write_table(pa.Table.from_batches(self._pending, self._schema))
+            self._writer.write_table(pa.Table.from_batches(self._pending, self.schema))
             self._pending = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._write_row_group()
+        self._writer.close()
 
 
 def read_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
@@ -172,7 +193,7 @@ def read_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
                 for row in zip(*values, strict=True):
                     yield dict(zip(columns, row, strict=True))
     else:
-        with open_lines(path) as stream:
+        with open_lines(Place.local(path)) as stream:
             for line in stream:
                 found = json.loads(line)
                 yield {name: found.get(name) for name in columns}

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from reference.checkpoint.weights import Checkpoint
 from reference.tree import tree_map
 from runner import ExitCode, RunSettings, run
-from runner.checker import TOLERANCE, Checker, compare
+from runner.checker import Checker
+from runner.comparison import TOLERANCE, compare
 from runner.cli import cli
 from runner.engine import Engine
 from runner.int8 import in_int8

@@ -14,7 +14,7 @@ from exporter import ExportError, export
 from reference import gpt2, greedy
 from runner import ExitCode
 from runner.check import check_directory, exit_code, summary
-from runner.checker import compare
+from runner.comparison import compare
 from runner.parity import parity_record
 from runner.runtimes import RUNTIMES, Runtime, RuntimeMissingError
 from runner.runtimes.node import NodeError, NodeScript, node_package

@@ -1,0 +1,236 @@
+"""What of a job is done, until its output is whole: the folder `OUTPUT.parts`.
+
+A part is a file of finished rows and a record beside it, which is written after it: a part without
+a record, or that is not what its record says, is not there. `job.json` says what the parts follow
+from; it is written first and removed first.
+"""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from reference import cache
+from reference.progress import say
+
+from .errors import OutputError
+from .key import differences
+from .lock import alone
+from .parts import Part, PartRecord
+from .places import Place
+from .records import Completion, FinishReason
+from .sealed import seal, unseal
+
+FOLDER_SUFFIX = ".parts"
+JOB, ANSWERS, LOCK = "job.json", "answers.json", "lock"
+PART = "part-"  # which file, which record
+STAGED = "tmp-"  # files that are being written
+HASHED_BYTES = 1 << 20  # at a time
+
+
+class JobFolder:
+    """The folder of one output. Nobody else writes to it meanwhile.
+
+    Parameters
+    ----------
+    output : Place
+        Of the finished file.
+    staging : Path
+        A folder of this machine for files that are being written; on the same disk, where the
+        output is on this machine.
+    suffix : str
+        Of the parts' files, such as `.parquet`.
+    """
+
+    def __init__(self, output: Place, staging: Path, suffix: str) -> None:
+        self.output = output
+        self.place = output.beside(FOLDER_SUFFIX)
+        self._staging = staging
+        self._suffix = suffix
+
+    def begin(self, key: dict[str, Any], part_rows: int, *, overwrite: bool) -> int:
+        """Take up the job that was begun here, or begin it.
+
+        Parameters
+        ----------
+        key : dict
+            What the output follows from.
+        part_rows : int
+            Rows of a part, where nothing was begun.
+        overwrite : bool
+            Drop what another job left.
+
+        Returns
+        -------
+        int
+            Rows of a part.
+
+        Raises
+        ------
+        OutputError
+            Where another job was begun here, and what it has that this one has not.
+        """
+        try:
+            found = self._read(JOB)
+        except ValueError:
+            if not overwrite:
+                raise OutputError(
+                    f"{self.place.name}/{JOB}: damaged; expected what was written. Pass "
+                    "--overwrite to start anew."
+                ) from None
+            found = None
+        if found is not None and (changed := differences(found["key"], key)) and not overwrite:
+            raise OutputError(
+                f"{self.place.name}: holds parts of another job: {changed}. Run that job again to "
+                "go on with it, or pass --overwrite to start anew, or choose another output."
+            )
+        if found is not None and not changed:
+            return int(found["part_rows"])
+        self._clear()
+        self._write(JOB, {"key": key, "part_rows": part_rows})
+        return part_rows
+
+    def records(self, parts: Sequence[Part]) -> dict[int, PartRecord]:
+        """The records of the parts that are done; what is damaged is said and dropped."""
+        present = set(self.place.names())
+        found = {}
+        for part in parts:
+            if self._record_name(part) not in present:
+                continue
+            try:
+                read = self._read(self._record_name(part))
+                record = PartRecord.from_dict(read or {})
+                self.verify(part, record)
+            except (ValueError, TypeError, LookupError, OSError):
+                say(f"{self.place.name}: part {part.number} is damaged; its rows are done again")
+                self.drop(part)
+            else:
+                found[part.number] = record
+        return found
+
+    def verify(self, part: Part, record: PartRecord) -> None:
+        """See that a part is what was written.
+
+        Raises
+        ------
+        ValueError
+            Where it is not.
+        """
+        if file_hash(self.part_place(part)) != (record.n_bytes, record.sha256):
+            raise ValueError("another file")
+
+    def stage(self, name: str) -> Path:
+        """Where to write a file before it gets its place."""
+        return self._staging / f"{STAGED}{name}"
+
+    def staged_part(self, part: Part) -> Path:
+        return self.stage(f"{part.number:05}{self._suffix}")
+
+    def commit(self, part: Part, record: PartRecord) -> None:
+        """Make a staged part durable, then its record, which makes it count."""
+        record.n_bytes, record.sha256 = file_hash(Place.local(self.staged_part(part)))
+        self.part_place(part).put(self.staged_part(part))
+        self._write(self._record_name(part), record.as_dict())
+
+    def part_place(self, part: Part) -> Place:
+        return self.place / f"{PART}{part.number:05}{self._suffix}"
+
+    def drop(self, part: Part) -> None:
+        """Forget a part."""
+        (self.place / self._record_name(part)).remove()
+        self.part_place(part).remove()
+
+    def save_answers(self, answers: dict[int, Completion]) -> None:
+        """Keep what is known of rows whose part is not done."""
+        rows = [
+            [row, a.text, a.ids, a.prompt_tokens, a.finish_reason.value, a.logprob]
+            for row, a in answers.items()
+        ]
+        self._write(ANSWERS, {"rows": rows})
+
+    def answers(self) -> dict[int, Completion]:
+        """What was kept of rows whose part is not done."""
+        try:
+            found = self._read(ANSWERS) or {"rows": []}
+            return {
+                row: Completion(text, ids, n, FinishReason(reason), logprob)
+                for row, text, ids, n, reason, logprob in found["rows"]
+            }
+        except (ValueError, TypeError, LookupError):
+            say(f"{self.place.name}/{ANSWERS}: damaged; its rows are done again")
+            return {}
+
+    def is_worth_keeping(self) -> bool:
+        """Whether anything is here that the same job would go on from."""
+        names = self.place.names()
+        done = (name == ANSWERS or name.startswith(PART) for name in names)
+        return JOB in names and any(done)
+
+    def dismiss(self) -> None:
+        """Remove all of it: the output is whole, or nothing is worth being kept."""
+        self._clear()
+        if self.place.is_local:  # the lock last: who gets it then finds a folder that is empty
+            folder = Path(self.place.path)
+            (folder / LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody else's lock
+                folder.rmdir()
+
+    def _clear(self) -> None:
+        (self.place / JOB).remove()
+        for name in self.place.names():
+            if name != LOCK:
+                (self.place / name).remove()
+
+    def _record_name(self, part: Part) -> str:
+        return f"{PART}{part.number:05}.json"
+
+    def _read(self, name: str) -> dict[str, Any] | None:
+        place = self.place / name
+        return unseal(place.read_bytes()) if place.exists() else None
+
+    def _write(self, name: str, found: dict[str, Any]) -> None:
+        staged = self.stage(name)
+        staged.write_bytes(seal(found))
+        (self.place / name).put(staged)
+
+
+@contextmanager
+def open_folder(output: Place, suffix: str) -> Iterator[JobFolder]:
+    """The folder of an output, kept from other jobs; removed at the end where no part is in it.
+
+    Raises
+    ------
+    OutputError
+        Where another job writes the same output.
+    """
+    with contextlib.ExitStack() as stack:
+        if output.is_local:
+            staging = Path(output.beside(FOLDER_SUFFIX).path)
+            lock_file = staging / LOCK
+        else:  # an object store has no locks: this one keeps off jobs of this machine
+            staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="picobatch-")))
+            name = hashlib.sha256(output.path.encode()).hexdigest()[:32]
+            lock_file = cache.folder() / "locks" / name
+            lock_file.parent.mkdir(parents=True, exist_ok=True)
+        stack.enter_context(alone(lock_file, output.name))
+        for left in staging.glob(f"{STAGED}*"):
+            left.unlink()
+        folder = JobFolder(output, staging, suffix)
+        try:
+            yield folder
+        finally:
+            if not folder.is_worth_keeping():
+                folder.dismiss()
+
+
+def file_hash(place: Place) -> tuple[int, str]:
+    """A file's length and SHA-256."""
+    digest, n_bytes = hashlib.sha256(), 0
+    with place.open() as stream:
+        while data := stream.read(HASHED_BYTES):
+            digest.update(data)
+            n_bytes += len(data)
+    return n_bytes, digest.hexdigest()

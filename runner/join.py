@@ -1,0 +1,67 @@
+"""Files of finished rows -> one: what makes an output of parts, and of shards."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .lines import open_lines
+from .places import Place
+from .storage import Format, format_of
+from .writer import ParquetRows, open_output
+
+COPIED_BYTES = 1 << 20  # at a time
+BATCH_ROWS = 1024  # a row group is filled up by so many
+
+
+def join(
+    files: Sequence[Place],
+    target: Path,
+    schema: pa.Schema | None,
+    provenance: dict[str, Any],
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Write the rows of some files into one, in order.
+
+    Parameters
+    ----------
+    files : sequence of Place
+        Of the target's format.
+    target : Path
+        A local file.
+    schema : Schema or None
+        Of all files, for Parquet.
+    provenance : dict
+        For the footer of a Parquet file; JSONL has no place for it.
+    check : callable
+        Asked now and then; what it raises stops the work.
+    """
+    if format_of(str(target)) is Format.PARQUET:
+        _join_parquet(files, target, schema, provenance, check)
+        return
+    with open_output(target) as joined:
+        for file in files:
+            check()
+            with open_lines(file) as lines:
+                shutil.copyfileobj(lines, joined, COPIED_BYTES)
+
+
+def _join_parquet(
+    files: Sequence[Place],
+    target: Path,
+    schema: pa.Schema,
+    provenance: dict[str, Any],
+    check: Callable[[], None],
+) -> None:
+    with ParquetRows(target, schema) as rows:
+        for file in files:
+            with pq.ParquetFile(file.open(), page_checksum_verification=True) as parquet:
+                # One row group at a time: across them Arrow cannot join nested dictionaries.
+                for group in range(parquet.num_row_groups):
+                    check()
+                    for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group]):
+                        rows.write(pa.record_batch(batch.columns, schema=schema))
+        rows.note(provenance)

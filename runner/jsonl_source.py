@@ -1,0 +1,137 @@
+"""Files with one JSON object per line -> rows; blank lines are no rows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import accumulate, groupby, islice
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from .jsonl import JsonlScan, count_lines, parse_line, scan_jsonl, table_of
+from .lines import numbered_lines
+from .messages import shown_names
+from .places import Place
+from .records import Reject
+from .rows import (
+    CHUNK_ROWS,
+    MAX_NEW_TOKENS,
+    Row,
+    chunked,
+    make_row,
+    no_column,
+    overlaps,
+    within,
+)
+
+
+class Line(NamedTuple):
+    """A line of one file and one range."""
+
+    range_number: int
+    row: int  # over all files
+    where: str
+    text: bytes
+
+
+@dataclass
+class JsonlSource:
+    """Files of lines, in order, after a first pass over all of them."""
+
+    places: Sequence[Place]
+    name: str
+    prompt_column: str
+    scan: JsonlScan
+    requests: bool = False
+
+    @classmethod
+    def open(
+        cls,
+        places: Sequence[Place],
+        name: str,
+        prompt_column: str,
+        limit: int | None,
+        *,
+        typed: bool,
+        requests: bool,
+    ) -> "JsonlSource":
+        if requests:
+            return cls(places, name, prompt_column, count_lines(places, limit), requests=True)
+        scan = scan_jsonl(places, name, limit, prompt_column, typed=typed)
+        if scan.n_objects and prompt_column not in scan.columns:
+            raise no_column(name, prompt_column, list(scan.columns))
+        return cls(places, name, prompt_column, scan)
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        return self.scan.files
+
+    @property
+    def n_rows(self) -> int:
+        return self.scan.n_rows
+
+    @property
+    def column_names(self) -> list[str]:
+        return list(self.scan.columns)
+
+    @property
+    def schema(self) -> pa.Schema:
+        return self.scan.schema
+
+    def chunks(self, ranges: Sequence[range]) -> Iterator["JsonlChunk"]:
+        lines = self._lines(within(ranges, self.n_rows))
+        for _, of_one_range in groupby(lines, key=itemgetter(0)):
+            for some in chunked(of_one_range, CHUNK_ROWS, n_bytes=lambda line: len(line.text)):
+                parsed = [parse_line(line.text) for line in some]
+                rows = [self._row(line, found) for line, found in zip(some, parsed, strict=True)]
+                yield JsonlChunk(self, [line.text for line in some], parsed, rows)
+
+    def _lines(self, ranges: list[range]) -> Iterator[Line]:
+        n_rows = self.scan.rows_of_files
+        firsts = accumulate(n_rows, initial=0)
+        for place, first, n in zip(self.places, firsts, n_rows, strict=False):
+            wanted = overlaps(ranges, first, n)
+            if not wanted:
+                continue
+            row = first
+            with closing(numbered_lines(place)) as lines:
+                for range_number, rows in wanted:
+                    asked = islice(lines, rows.start - row, rows.stop - row)
+                    for row, (number, text) in zip(rows, asked, strict=False):
+                        yield Line(range_number, row, f"{place.name}:{number}", text)
+                    row = rows.stop
+
+    def _row(self, line: Line, found: dict[str, Any] | str) -> Row:
+        row, where = line.row, line.where
+        if isinstance(found, str):
+            return Reject(row, where, found)
+        if self.prompt_column not in found:
+            return Reject(
+                row,
+                where,
+                f"no {self.prompt_column!r}; this row has {shown_names(found) or 'nothing'}",
+            )
+        prompt, limit = found[self.prompt_column], found.get(MAX_NEW_TOKENS)
+        return make_row(row, where, self.prompt_column, prompt, limit)
+
+
+@dataclass
+class JsonlChunk:
+    """Lines and what is on them."""
+
+    source: JsonlSource
+    lines: list[bytes]
+    parsed: list[dict[str, Any] | str]
+    rows: list[Row]
+
+    def record_batches(self) -> list[pa.RecordBatch]:
+        objects = [found if isinstance(found, dict) else {} for found in self.parsed]
+        source = self.source
+        return [table_of(objects, source.schema, source.prompt_column, source.name)]
+
+    def json_lines(self) -> list[bytes | None]:
+        return [
+            line if isinstance(found, dict) else None
+            for line, found in zip(self.lines, self.parsed, strict=True)
+        ]

@@ -1,0 +1,54 @@
+"""One job at a time for each output. The lock of a job that died is free."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from .errors import OutputError
+
+
+@contextmanager
+def alone(lock_file: Path, output: str) -> Iterator[None]:
+    """Keep other jobs from an output; the system lets go of the lock when the process ends.
+
+    Parameters
+    ----------
+    lock_file : Path
+        Made where it is missing, in a folder that is made too. Whoever holds the lock may
+        remove both.
+    output : str
+        What messages call what is locked.
+
+    Raises
+    ------
+    OutputError
+        Where another job holds it.
+    """
+    while True:
+        try:
+            lock_file.parent.mkdir(exist_ok=True)
+            lock_file.touch()
+            before = lock_file.stat()
+            lock = FileLock(lock_file)
+            lock.acquire(timeout=0)
+            if os.path.samestat(before, lock_file.stat()):
+                break
+        except (FileNotFoundError, FileExistsError):
+            if lock_file.parent.is_file():
+                raise OutputError(
+                    f"{lock_file.parent}: is a file; expected a folder, or nothing. Move it away."
+                ) from None
+            continue  # the job before us removed the lock, or its folder, meanwhile
+        except Timeout:
+            raise OutputError(
+                f"{output}: another job writes it now; expected one at a time. Wait for that one, "
+                "or choose another output."
+            ) from None
+        lock.release()  # of a file that is not there any more
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,216 @@
+"""The files of all shards of a job -> the output that one job would have written."""
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .check_report import CheckReport
+from .errors import InputError
+from .interrupts import Interrupts
+from .job_folder import file_hash, open_folder
+from .key import differences, key_of
+from .messages import shown_names
+from .output import check_place, in_our_words, publish, refuse_finished
+from .places import Place, place_of
+from .provenance import read_manifest
+from .report import COUNTS, RunReport
+from .settings import Shard
+from .storage import Format, format_of, shard_name, suffix_of
+
+NAMED_MISSING = 5
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A finished output of a shard, and where it came from."""
+
+    place: Place
+    provenance: dict[str, Any]
+
+    @property
+    def shard(self) -> Shard:
+        found = self.provenance["key"]["settings"]["shard"]
+        return int(found[0]), int(found[1])
+
+
+def merge(output: str, shards: Sequence[str] = (), *, overwrite: bool = False) -> RunReport:
+    """Join the outputs of all shards of a job.
+
+    Parameters
+    ----------
+    output : str
+        What the job would have been called without `--shard`.
+    shards : sequence of str
+        The files; by default those beside the output that are named after it.
+    overwrite : bool
+        Replace an output that is there.
+
+    Returns
+    -------
+    RunReport
+        Of all shards, with the exit code that the whole job deserves.
+
+    Raises
+    ------
+    InputError
+        Where a shard is missing, is not of the same job, or is not what was written.
+    OutputError
+        As for a job.
+    """
+    place = place_of(output)
+    files = [place_of(shard) for shard in shards] or _named_after(place)
+    check_place(place, files)
+    with in_our_words(place.name), open_folder(place, suffix_of(place.path)) as folder:
+        if not overwrite:
+            refuse_finished(folder)
+        found = _in_order(place, [ShardFile(file, read_manifest(file)) for file in files])
+        _prove(found)
+        report, provenance = _of_all(place, found)
+        with Interrupts() as interrupts:
+            publish(
+                folder,
+                [file.place for file in found],
+                _schema(found),
+                provenance,
+                overwrite=overwrite,
+                interrupts=interrupts,
+            )
+    return report
+
+
+def _named_after(output: Place) -> list[Place]:
+    """The files beside an output that are shards of it by their names."""
+    folder, _, name = output.path.rpartition("/")
+    suffix = suffix_of(name)
+    stem = re.escape(name.removesuffix(suffix))
+    pattern = re.compile(rf"{stem}-\d{{5}}-of-\d{{5}}{re.escape(suffix)}")
+    beside = Place(output.name.rpartition("/")[0] or ".", output.filesystem, folder or ".")
+    names = [found for found in beside.names() if pattern.fullmatch(found)]
+    if not names:
+        expected = shard_name(name, (0, 4))
+        raise InputError(
+            f"{output.name}: no shards beside it; expected files such as {expected}. Name them, or "
+            "run the job with --shard."
+        )
+    return [beside / found for found in names]
+
+
+def _in_order(output: Place, files: Sequence[ShardFile]) -> list[ShardFile]:
+    """Shards by number, all of them, and of one job.
+
+    Raises
+    ------
+    InputError
+        Naming the file that does not belong, or the shards that are missing.
+    """
+    for file in files:
+        try:
+            key, (_, count) = key_of(file.provenance), file.shard
+            changed = differences(key_of(files[0].provenance), key, "shard")
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raise InputError(
+                f"{file.place.name}: is no shard; expected the output of a job with --shard. Name "
+                "other files."
+            ) from None
+        if count != files[0].shard[1]:
+            changed = f"it is one of {count} shards, not of {files[0].shard[1]}"
+        if changed:
+            raise InputError(
+                f"{file.place.name}: is of another job than {files[0].place.name}: {changed}. Run "
+                "both with the same settings, model and input."
+            )
+        if format_of(file.place.path) != format_of(output.path):
+            raise InputError(
+                f"{file.place.name}: has another format than {output.name}; expected the same. "
+                "Choose an output with that ending."
+            )
+    by_number: dict[int, ShardFile] = {}
+    for file in files:
+        if (other := by_number.get(file.shard[0])) is not None:
+            raise InputError(
+                f"{file.place.name}: is shard {file.shard[0]}, as is {other.place.name}; expected "
+                "each once. Leave one out."
+            )
+        by_number[file.shard[0]] = file
+    count = files[0].shard[1]
+    missing = [n for n in range(count) if n not in by_number]
+    if missing:
+        names = shown_names([shard_name(output.name, (n, count)) for n in missing[:NAMED_MISSING]])
+        raise InputError(
+            f"{output.name}: {len(missing)} of {count} shards are missing: {names}"
+            f"{', ...' if len(missing) > NAMED_MISSING else ''}. Run them, or copy them here."
+        )
+    return [by_number[n] for n in range(count)]
+
+
+def _prove(files: Sequence[ShardFile]) -> None:
+    """See that files are what was written, and their rows follow each other.
+
+    Raises
+    ------
+    InputError
+        Naming the file that is not.
+    """
+    row = 0
+    for file in files:
+        written = file.provenance.get("file") or {}
+        if file_hash(file.place) != (written.get("bytes"), written.get("sha256")):
+            raise InputError(
+                f"{file.place.name}: is not the file that its manifest tells of; expected it as it "
+                "was written. Copy it again from its source, or run that shard again."
+            )
+        first, stop = file.provenance["rows"]
+        if first != row:
+            raise InputError(
+                f"{file.place.name}: begins at row {first}; expected {row}. Run it again."
+            )
+        row = stop
+
+
+def _schema(files: Sequence[ShardFile]) -> pa.Schema | None:
+    first = files[0].place
+    if format_of(first.path) is not Format.PARQUET:
+        return None
+    with pq.ParquetFile(first.open()) as file:
+        return file.schema_arrow
+
+
+def _of_all(output: Place, files: Sequence[ShardFile]) -> tuple[RunReport, dict[str, Any]]:
+    """The report and the provenance of the whole job."""
+    reports = [RunReport.from_provenance(file.place.name, file.provenance) for file in files]
+    report = RunReport(output.name, check=CheckReport())
+    for shard in reports:
+        report.check.merge(shard.check)
+        for name in COUNTS:
+            setattr(report, name, getattr(report, name) + getattr(shard, name))
+    first = files[0].provenance
+    key = first["key"] | {"settings": first["key"]["settings"] | {"shard": None}}
+    processors = {p for file in files for p in file.provenance["parts"]["processors"]}
+    report.processors = sorted(processors)
+    report.provenance = first | {
+        "output": output.name,
+        "key": key,
+        "settings": first["settings"] | {"shard": None, "output": output.name},
+        "rows": [0, files[-1].provenance["rows"][1]],
+        "parts": first["parts"]
+        | {
+            "count": sum(file.provenance["parts"]["count"] for file in files),
+            "resumed": sum(file.provenance["parts"]["resumed"] for file in files),
+            "processors": report.processors,
+        },
+        "counts": {name: getattr(report, name) for name in COUNTS},
+        "started": min(file.provenance["started"] for file in files),
+        "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "check": report.check.as_dict(),
+        "shards": [
+            {"path": file.place.name, **file.provenance["file"]}
+            | {name: file.provenance[name] for name in ("engine", "elapsed_s", "versions")}
+            for file in files
+        ],
+    }
+    return report, report.provenance

@@ -1,0 +1,124 @@
+"""The unit that is finished, kept and counted: a range of rows, and what became of it."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from reference import HParams
+
+from .check_report import CheckReport
+from .records import Reject, Result
+from .settings import Shard
+
+# A part should be worth a minute or so of a small machine, whatever the model: what is in flight
+# when a job is killed is done again. It follows from sizes and settings alone, never from a clock.
+PART_FLOPS = 10**13
+PROMPT_TOKENS = 64  # that a row is taken to have
+LEAST_PART_ROWS, MOST_PART_ROWS = 64, 16384
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of the input, one after another."""
+
+    number: int
+    rows: range
+
+
+@dataclass
+class PartRecord:
+    """What became of a part.
+
+    Attributes
+    ----------
+    rows, bad_rows, prompt_tokens, completion_tokens : int
+        As in `RunReport`.
+    first_bad_row : Reject or None
+        The first of them.
+    check : CheckReport
+        Of the part's rows that were compared with the reference.
+    processor : str
+        What computed it.
+    n_bytes, sha256 : int, str
+        Of the part's file.
+    """
+
+    rows: int = 0
+    bad_rows: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    first_bad_row: Reject | None = None
+    check: CheckReport = field(default_factory=CheckReport)
+    processor: str = ""
+    n_bytes: int = 0
+    sha256: str = ""
+
+    def count(self, results: Iterable[Result]) -> None:
+        """Take in the results of further rows, in order."""
+        for result in results:
+            self.rows += 1
+            if isinstance(result, Reject):
+                self.bad_rows += 1
+                self.first_bad_row = self.first_bad_row or result
+            else:
+                self.prompt_tokens += result.prompt_tokens
+                self.completion_tokens += len(result.ids)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> "PartRecord":
+        """The record that `as_dict` made this of."""
+        bad = found["first_bad_row"]
+        read = {
+            "first_bad_row": bad and Reject(**bad),
+            "check": CheckReport.from_dict(found["check"]),
+        }
+        return cls(**(found | read))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The parts of a job: all have `part_rows` rows, the last has what is left.
+
+    Attributes
+    ----------
+    rows : range
+        Of the input, that the job takes.
+    part_rows : int
+        Of a part.
+    """
+
+    rows: range
+    part_rows: int
+
+    @property
+    def parts(self) -> list[Part]:
+        """In order; one without rows where there are none."""
+        starts = range(self.rows.start, self.rows.stop, self.part_rows) or [self.rows.start]
+        return [
+            Part(number, range(start, min(start + self.part_rows, self.rows.stop)))
+            for number, start in enumerate(starts)
+        ]
+
+    def part_of(self, row: int) -> int:
+        """The number of a row's part."""
+        return (row - self.rows.start) // self.part_rows
+
+
+def good_part_rows(hparams: HParams, max_new_tokens: int) -> int:
+    """Rows of a part: about `PART_FLOPS` of work, a power of two of them."""
+    n_embd = hparams["n_embd"]
+    n_params = n_embd * (12 * hparams["n_layer"] * n_embd + hparams["n_vocab"])
+    row_flops = 2 * n_params * (PROMPT_TOKENS + min(max_new_tokens, hparams["n_ctx"]))
+    wanted = max(PART_FLOPS // row_flops, 1)
+    return min(max(1 << (wanted.bit_length() - 1), LEAST_PART_ROWS), MOST_PART_ROWS)
+
+
+def shard_rows(n_rows: int, shard: Shard | None) -> range:
+    """The rows of a shard: shards are runs of rows, in order, as long as each other within one."""
+    if shard is None:
+        return range(n_rows)
+    place, count = shard
+    return range(n_rows * place // count, n_rows * (place + 1) // count)

@@ -1,0 +1,34 @@
+"""Small JSON files that say when they are damaged."""
+
+import hashlib
+import json
+from typing import Any
+
+SEAL = "sha256"
+
+
+def seal(found: dict[str, Any]) -> bytes:
+    """An object as JSON, with a hash of the rest of it."""
+    return json.dumps(found | {SEAL: _hash(found)}, indent=1).encode() + b"\n"
+
+
+def unseal(data: bytes) -> dict[str, Any]:
+    """The object that `seal` made this of.
+
+    Raises
+    ------
+    ValueError
+        Where it is not what was written.
+    """
+    try:
+        found = json.loads(data)
+    except RecursionError as e:
+        raise ValueError(str(e)) from None
+    if not isinstance(found, dict) or found.pop(SEAL, None) != _hash(found):
+        raise ValueError("not what was written")
+    return found
+
+
+def _hash(found: dict[str, Any]) -> str:
+    text = json.dumps(found, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
