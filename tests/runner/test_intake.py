@@ -1,6 +1,7 @@
 """Rows in and out: order, repeated prompts, and what is remembered."""
 
 import json
+import random
 
 import pytest
 
@@ -9,7 +10,6 @@ from runner import intake as module
 from runner.checker import Checker
 from runner.intake import Intake
 from runner.records import Completion, Reject, Request
-from runner.report import RunReport
 
 
 class Rows:
@@ -23,9 +23,7 @@ def request(row, prompt, limit=None):
 
 @pytest.fixture
 def intake(demo):
-    report = RunReport("out")
-    settings = RunSettings("in", "out", max_new_tokens=5)
-    return Intake(settings, demo, Checker(demo, 10, 0, 0), report), report
+    return Intake(RunSettings("in", "out", max_new_tokens=5), demo, Checker(demo, 10, 0, 0))
 
 
 def finish(intake, sequence, ids=(7, 8)):
@@ -38,11 +36,10 @@ def finish(intake, sequence, ids=(7, 8)):
 
 
 def test_the_same_prompt_and_limit_is_run_once(intake):
-    intake, report = intake
     rows = [request(0, "one"), request(1, "two"), request(2, "one"), request(3, "one", 2)]
     sequences = intake.open(Rows(rows))
     assert [s.prompt.row for s in sequences] == [0, 1, 3]
-    assert report.repeated_rows == 1
+    assert intake.repeated_rows == 1
     assert not list(intake.ready())
     for sequence in sequences:
         finish(intake, sequence, ids=[10 + sequence.prompt.row, 1])
@@ -52,29 +49,28 @@ def test_the_same_prompt_and_limit_is_run_once(intake):
     assert intake.open(Rows([request(4, "two")])) == []
     ((_, results),) = intake.ready()
     assert results[0].ids[0] == 11
-    assert report.repeated_rows == 2
-    assert report.rows == 5
+    assert intake.repeated_rows == 2
     assert intake.take_settled() == 5
 
 
 def test_a_row_that_is_checked_is_run_though_its_answer_is_known(demo):
     class SecondAndThird:
-        def wants(self, row, *, usable):
-            return usable and row in (1, 2)
+        rows = iter(range(4))
 
-    report = RunReport("out")
-    intake = Intake(RunSettings("in", "out"), demo, SecondAndThird(), report)
+        def wants(self, *, usable):
+            return next(self.rows) in (1, 2) and usable
+
+    intake = Intake(RunSettings("in", "out"), demo, SecondAndThird())
     sequences = intake.open(Rows([request(n, "one") for n in range(4)]))
     assert [(s.prompt.row, s.keep_logits) for s in sequences] == [(0, False), (1, True)]
     for sequence in sequences:
         finish(intake, sequence)
     ((_, results),) = intake.ready()
     assert len(results) == 4
-    assert report.repeated_rows == 2
+    assert intake.repeated_rows == 2
 
 
 def test_chunks_come_out_in_order_whatever_ends_first(intake):
-    intake, _ = intake
     first = intake.open(Rows([request(0, "one"), request(1, "two")]))
     second = intake.open(Rows([request(2, "three")]))
     finish(intake, second[0])
@@ -87,35 +83,29 @@ def test_chunks_come_out_in_order_whatever_ends_first(intake):
 
 
 def test_a_row_that_asks_for_nothing_is_done(intake):
-    intake, _ = intake
     assert intake.open(Rows([request(0, "one", 0), request(1, "one", 0)])) == []
     ((_, results),) = intake.ready()
     assert all(isinstance(r, Completion) and r.ids == [] for r in results)
 
 
 def test_repeated_bad_rows_keep_their_own_places(intake):
-    intake, report = intake
     rows = [Reject(0, "a:1", "bad"), request(1, [9999]), request(2, [9999])]
     assert intake.open(Rows(rows)) == []
     ((_, results),) = intake.ready()
     assert [(r.row, r.where) for r in results] == [(0, "a:1"), (1, "row 1"), (2, "row 2")]
-    assert report.bad_rows == 3
-    assert report.first_bad_row is results[0]
 
 
 def test_what_was_not_asked_for_longest_is_forgotten_first(intake, monkeypatch):
-    intake, report = intake
     monkeypatch.setattr(module, "KNOWN_TOKENS", 3 * (module.ANSWER_TOKENS + 2))
     for row, text in enumerate(["a", "b", "c", "a", "d"]):
         for sequence in intake.open(Rows([request(row, text)])):
             finish(intake, sequence)
-    assert report.repeated_rows == 1
+    assert intake.repeated_rows == 1
     assert intake.open(Rows([request(5, "a")])) == []  # asked for again before d came
     assert len(intake.open(Rows([request(6, "b")]))) == 1  # forgotten for d
 
 
 def test_what_is_awaited_is_not_forgotten(intake, monkeypatch):
-    intake, _ = intake
     monkeypatch.setattr(module, "KNOWN_TOKENS", 1)
     (waiting,) = intake.open(Rows([request(0, "a")]))
     (other,) = intake.open(Rows([request(1, "b")]))
@@ -124,6 +114,24 @@ def test_what_is_awaited_is_not_forgotten(intake, monkeypatch):
     finish(intake, waiting)
     assert intake.n_open == 3
     assert len(list(intake.ready())) == 3
+
+
+def test_answers_of_an_earlier_run_are_not_computed_again(demo):
+    known = {0: Completion(" x", [5], 1, "length", -1.5), 2: Completion(" y", [6], 1, "stop", -2.5)}
+    checker = Checker(demo, 3, 1, next(s for s in range(99) if sample(s) == 2))
+    intake = Intake(RunSettings("in", "out"), demo, checker, dict(known))
+    sequences = intake.open(Rows([request(n, text) for n, text in enumerate("abc")]))
+    assert [s.prompt.row for s in sequences] == [1, 2]  # the last is to be checked
+    finish(intake, sequences[0])
+    assert intake.answers() == {0: known[0], 1: sequences[0].result()}
+    finish(intake, sequences[1])
+    ((_, results),) = intake.ready()
+    assert results[0] is known[0]
+    assert intake.answers() == {}
+
+
+def sample(seed):
+    return random.Random(seed).sample(range(3), 1)[0]
 
 
 def test_repeated_rows_in_a_job(tmp_path):
