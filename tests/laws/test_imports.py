@@ -27,7 +27,7 @@ HOMES = {
     "tqdm": ("reference/generate.py", "reference/progress.py", "runner/progress.py"),
     "requests": ("reference/download.py",),
     "urllib3": ("reference/download.py",),
-    "filelock": ("reference/download.py",),
+    "filelock": ("reference/download.py", "runner/lock.py"),
     "platformdirs": ("reference/models.py", "reference/cache.py"),
 }
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]

@@ -238,14 +238,14 @@ def test_row_groups_are_written_as_they_fill(tmp_path, monkeypatch):
 
 
 def test_tiny_row_groups_are_generated_together(tmp_path, monkeypatch):
-    from runner import jsonl
+    from runner import rows
 
     table = pa.table({"n": range(300), "prompt": ["one two"] * 300})
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=7)
     sizes = []
-    original = jsonl.chunked
+    original = rows.chunked
     monkeypatch.setattr(
-        "runner.reader.chunked",
+        "runner.parquet_source.chunked",
         lambda *a, **k: (sizes.append(len(c)) or c for c in original(*a, **k)),
     )
     job(tmp_path / "in.parquet", tmp_path / "out.parquet", max_new_tokens=1, limit=290)
