@@ -1,4 +1,4 @@
-"""The only network code: OpenAI's files, fetched so that what has a file's name is that file.
+"""The only network code: a file is fetched so that what has its name is that file.
 
 A file is fetched as `NAME.part` and takes its name when length and checksum hold. What was fetched
 stays when a transfer breaks, and the next one, of this process or of another, goes on behind it.
@@ -10,7 +10,6 @@ RFC 9110, sections 10.2.3 (Retry-After), 13.1.5 (If-Range) and 14 (Range).
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 import time
@@ -18,27 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urljoin
+from urllib.parse import urljoin, urlsplit
 
 import requests
-from filelock import FileLock, Timeout
 from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
-from .checkpoint import openai
-from .checkpoint.weights import check_sums
 from .errors import DownloadError, ModelError
 from .part import Part, strong
 from .progress import ByteProgress, say
-from .published import (
-    BASE_URL,
-    BASE_URL_VARIABLE,
-    FILES,
-    PUBLISHED,
-    Expected,
-    Published,
-    without_user,
-)
+from .published import Expected, without_user
 
 ATTEMPTS = 6  # in a row that brought nothing
 FIRST_WAIT_S = 1.0  # doubled after each
@@ -47,7 +35,6 @@ TIMEOUT_S = (10.0, 60.0)  # to connect; without a byte
 CHUNK_BYTES = 1 << 16
 BROUGHT_BYTES = 1 << 14  # by a transfer that counts as none of the failures
 SLOWEST_BYTES_PER_S = 1000  # over as long as a server may be silent
-MOST_BYTES = 1 << 26  # of a file whose length nobody tells
 MOST_REDIRECTS = 10
 BUSY = (408, 429, 500, 502, 503, 504)
 CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)")
@@ -66,57 +53,29 @@ class WrongFileError(Exception):
     """What was fetched is not the file."""
 
 
-def download(name: str, directory: Path, base_url: str | None = None) -> None:
-    """Fetch the files of a published model that are not here yet.
+def fetch_file(url: str, path: Path) -> None:
+    """Fetch one file of which nothing is known beforehand.
 
     Parameters
     ----------
-    name : str
-        A key of `PUBLISHED`.
-    directory : Path
-        Where to put them. Another process that fetches into it is waited for.
-    base_url : str, optional
-        Where `NAME/FILE` is found; by default `PICOBATCH_BASE_URL`, or OpenAI's bucket.
+    url : str
+        http or https.
+    path : Path
+        What it becomes, in a folder that is there.
 
     Raises
     ------
     DownloadError
-        Naming the address, what came back and what to do.
+        Naming the address without secrets, what came back and what to do.
     """
-    base_url = base_url or os.environ.get(BASE_URL_VARIABLE) or BASE_URL
-    published = PUBLISHED[name]
-    paths = [directory / file for file in FILES]
     try:
-        if all(path.is_file() for path in paths):
-            return
-        directory.mkdir(parents=True, exist_ok=True)
-        with _alone(directory), PlainSession() as session:
-            for path in paths:
-                if not path.is_file():
-                    url = f"{base_url.rstrip('/')}/{name}/{path.name}"
-                    Transfer(session, url, path, published).run()
+        with PlainSession() as session:
+            Transfer(session, url, path).run()
     except OSError as e:
         raise DownloadError(
-            f"{directory}: {e.strerror or e}; expected a folder with room to write, and a disk "
-            "that has locks. What was "
-            "fetched stays there, and the same command goes on behind it. Mend that, or choose "
-            "another folder with --models-dir."
+            f"{path}: {e.strerror or e}; expected a disk with room to write. Make room, or set "
+            "TMPDIR to another disk."
         ) from None
-
-
-@contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Keep other processes from fetching into a directory; the lock of a dead one is free."""
-    lock = FileLock(directory / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"{directory}: another process is fetching into it; waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class PlainSession(requests.Session):
@@ -138,22 +97,48 @@ class Transfer:
         Where it comes from.
     path : Path
         What it becomes.
-    published : Published
-        The model that it belongs to.
     """
 
     session: requests.Session
     url: str
     path: Path
-    published: Published
+
+    # What a user can do, in messages.
+    address_advice = "Check the address"
+    elsewhere_advice = "copy the file here by other means and pass its path"
+    room_advice = "set TMPDIR to another disk"
 
     def __post_init__(self) -> None:
         self.part = Part(self.path)
-        self.shown = without_user(self.url)  # in messages
+        self.shown = self.url_in_messages()
 
     @property
     def expected(self) -> Expected:
-        return self.published.files[self.path.name]
+        """What is known of the file."""
+        return Expected()
+
+    @property
+    def most_bytes(self) -> int | None:
+        """Of a file whose length nobody tells."""
+        return None
+
+    def url_in_messages(self) -> str:
+        """Without who asks, and without the query: addresses are signed in it."""
+        return without_user(self.url).partition("?")[0]
+
+    def check_content(self) -> None:
+        """Look into what has come.
+
+        Raises
+        ------
+        ModelError
+            Where it is damaged.
+        """
+
+    def remedy(self) -> str:
+        """What to do where transfers go on to break."""
+        have = self.part.n_bytes
+        return f"{have:,} bytes had come. Run again later, or {self.elsewhere_advice}."
 
     def run(self) -> None:
         """Fetch until the file is whole and right, then give it its name.
@@ -176,7 +161,7 @@ class Transfer:
                 failures = 0 if self.part.n_bytes >= furthest + BROUGHT_BYTES else failures + 1
                 furthest = max(furthest, self.part.n_bytes)
                 if failures == ATTEMPTS:
-                    raise DownloadError(f"{self.shown}: {e}. {self._remedy()}") from None
+                    raise DownloadError(f"{self.shown}: {e}. {self.remedy()}") from None
                 wait_s = e.wait_s or FIRST_WAIT_S * 2 ** max(failures - 1, 0)
                 wait_s = min(wait_s, LONGEST_WAIT_S)
                 say(f"{self.shown}: {e}; trying again in {wait_s:.0f} s")
@@ -187,7 +172,7 @@ class Transfer:
                 if wrong == 2:
                     raise DownloadError(
                         f"{self.shown}: {e}, twice; nothing of it was kept. Try again later, or "
-                        "another source with --base-url."
+                        f"{self.elsewhere_advice}."
                     ) from None
                 say(f"{self.shown}: {e}; fetching it again")
             else:
@@ -235,11 +220,16 @@ class Transfer:
             if not response.is_redirect:
                 return response
             with response:
+                before = urlsplit(url).scheme
                 url = urljoin(url, self.session.get_redirect_target(response) or "")
+            if before == "https" and urlsplit(url).scheme != "https":
+                raise DownloadError(self._no_address("it is redirected away from https"))
         raise DownloadError(self._no_address(f"more than {MOST_REDIRECTS} redirections"))
 
     def _no_address(self, what: str) -> str:
-        return f"{self.shown}: {what}; expected an address that can be fetched. Check --base-url."
+        return (
+            f"{self.shown}: {what}; expected an address that can be fetched. {self.address_advice}."
+        )
 
     def _check_status(self, response: requests.Response) -> None:
         if response.status_code in (requests.codes.ok, requests.codes.partial_content):
@@ -248,15 +238,14 @@ class Transfer:
                 return
             raise DownloadError(
                 f"{self.shown}: comes encoded as {encoding[:40]!a}; expected it as it is. "
-                "Check --base-url."
+                f"{self.address_advice}."
             )
         answer = f"the server answered {response.status_code} {response.reason}"
         again = (*BUSY, requests.codes.requested_range_not_satisfiable)
         if response.status_code in again or response.status_code < requests.codes.ok:
             raise TransferError(answer, _retry_after(response))
         raise DownloadError(
-            f"{self.shown}: {answer}; expected the file. Check --base-url; the address must hold "
-            f"{self.path.parent.name}/{self.path.name}."
+            f"{self.shown}: {answer}; expected the file. {self.address_advice}{self.must_hold()}."
         )
 
     def _receive(self, response: requests.Response, have: int) -> None:
@@ -268,7 +257,7 @@ class Transfer:
         if total is not None and self.expected.n_bytes not in (None, total):
             raise DownloadError(
                 f"{self.shown}: the server offers {total:,} bytes; expected "
-                f"{self.expected.n_bytes:,}. It is another file: check --base-url."
+                f"{self.expected.n_bytes:,}. It is another file. {self.address_advice}."
             )
         etag = strong(response.headers.get("ETag"))
         if start and etag and self.part.etag not in (None, etag):
@@ -284,8 +273,9 @@ class Transfer:
             for chunk in _chunks(response):
                 stream.write(chunk)
                 progress.advance(len(chunk))
-                if stream.tell() > (MOST_BYTES if n_bytes is None else n_bytes):
-                    raise WrongFileError(f"more than {n_bytes or MOST_BYTES:,} bytes came")
+                most = self.most_bytes if n_bytes is None else n_bytes
+                if most is not None and stream.tell() > most:
+                    raise WrongFileError(f"more than {most:,} bytes came")
             if n_bytes is not None and stream.tell() < n_bytes:
                 raise TransferError(f"the transfer ended after {stream.tell():,} of {n_bytes:,}")
 
@@ -308,7 +298,7 @@ class Transfer:
             return
         raise DownloadError(
             f"{self.path}: {n_bytes:,} bytes are needed, its disk has {free:,}. Make room, or "
-            "choose another folder with --models-dir."
+            f"{self.room_advice}."
         )
 
     def _verify(self) -> None:
@@ -322,30 +312,13 @@ class Transfer:
             if found != expected.sha256:
                 raise WrongFileError(f"its SHA-256 is {found}; expected {expected.sha256}")
         try:
-            self._check_content()
+            self.check_content()
         except ModelError as e:
             raise WrongFileError(f"it is damaged ({e})") from None
 
-    def _check_content(self) -> None:
-        directory, hparams = self.path.parent, self.published.hparams
-        match self.path.name:
-            case openai.SIZES_FILE:
-                if openai.read_hparams(self.part.path) != hparams:
-                    raise ModelError(f"expected {hparams}")
-            case openai.INDEX:
-                openai.place_tensors(hparams, self.part.path, directory / openai.DATA)
-            case openai.DATA:
-                check_sums(openai.place_tensors(hparams, directory / openai.INDEX, self.part.path))
-
-    def _remedy(self) -> str:
-        name, models_dir = self.path.parent.name, self.path.parent.parent
-        have = self.part.n_bytes
-        kept = f"{have:,} bytes are kept, and the same command goes on behind them"
-        return (
-            f"{kept if have else 'Nothing of it has come'}. "
-            f"Without a connection: run `runner models {name} --download --models-dir DIR` where "
-            f"there is one and copy DIR/{name} to {models_dir}, or name a mirror with --base-url."
-        )
+    def must_hold(self) -> str:
+        """More of what is wrong with an address that does not hold the file."""
+        return ""
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:

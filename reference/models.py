@@ -207,7 +207,7 @@ def fetch_model(
     DownloadError
         Naming the address, what came back and what to do.
     """
-    from .download import download  # noqa: PLC0415 - most starts need no network
+    from .model_files import download  # noqa: PLC0415 - most starts need no network
 
     directory = _place(name, models_dir)
     download(name, directory, base_url)

@@ -2,8 +2,11 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from .checkpoint import openai
+from .checkpoint.weights import check_sums
+from .errors import ModelError
 from .gpt2 import HParams
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/gpt-2/models"
@@ -99,6 +102,25 @@ PUBLISHED = {
     "774M": _published(1280, 20, 36, data=Expected(3_096_120_320)),
     "1558M": _published(1600, 25, 48, data=Expected(6_230_444_800)),
 }
+
+
+def check_content(published: Published, came: Path, path: Path) -> None:
+    """Look into a file of a model that has come, before it takes its name.
+
+    Raises
+    ------
+    ModelError
+        Where it is damaged.
+    """
+    hparams, directory = published.hparams, path.parent
+    match path.name:
+        case openai.SIZES_FILE:
+            if openai.read_hparams(came) != hparams:
+                raise ModelError(f"expected {hparams}")
+        case openai.INDEX:
+            openai.place_tensors(hparams, came, directory / openai.DATA)
+        case openai.DATA:
+            check_sums(openai.place_tensors(hparams, directory / openai.INDEX, came))
 
 
 def without_user(url: str) -> str:

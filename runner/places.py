@@ -94,17 +94,6 @@ class Place:
             shutil.copyfileobj(source, target, COPY_BYTES)
         part.unlink()
 
-    def put_new(self, part: Path) -> None:
-        with part.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        Path(self.path).hardlink_to(part)
-        part.unlink()
-        sync_folder(Path(self.path).parent)
-
-    def stamp(self) -> Any:
-        s = os.stat(self.path)
-        return [s.st_size, s.st_mtime_ns, s.st_ino]
-
     def remove(self) -> None:
         """Remove a file, if it is there."""
         with contextlib.suppress(FileNotFoundError):

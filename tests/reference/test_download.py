@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from filelock import FileLock, Timeout
 
-from reference import DownloadError, HParams, ModelError, download, load_model
+from reference import DownloadError, HParams, ModelError, download, load_model, model_files
 from reference.models import DEMO_DIR
 from reference.published import FILES, PUBLISHED, Expected, Published
 from runner.cli import cli
@@ -279,7 +279,7 @@ def test_a_part_of_something_else_does_no_harm(fetch, server, models_dir, junk):
 
 
 def test_a_file_whose_length_nobody_tells_has_an_end(fetch, server, models_dir, monkeypatch):
-    monkeypatch.setattr(download, "MOST_BYTES", 300)
+    monkeypatch.setattr(model_files, "MOST_BYTES", 300)
     server.plan["model.ckpt.meta"] = [servers.longer] * 9
     with pytest.raises(DownloadError, match="model.ckpt.meta: more than 300 bytes came, twice"):
         fetch()
@@ -384,8 +384,8 @@ def test_certificates_that_are_not_there(fetch, monkeypatch):
 
 def test_a_complete_folder_is_only_read(fetch, server, models_dir, monkeypatch):
     fetch()
-    monkeypatch.setattr(download, "_alone", None)  # calling it would fail
-    download.download("tiny", models_dir / "tiny", "http://127.0.0.1:9")
+    monkeypatch.setattr(model_files, "_alone", None)  # calling it would fail
+    model_files.download("tiny", models_dir / "tiny", "http://127.0.0.1:9")
 
 
 def test_a_name_is_not_given_to_another_model(tmp_path, server, models_dir):
