@@ -11,6 +11,10 @@ class OutputError(PicobatchError):
     """The output cannot be written, or must not be."""
 
 
+class PlaceError(PicobatchError):
+    """A path or an address stands for nothing that can be reached."""
+
+
 class SettingsError(PicobatchError):
     """A setting is out of range or contradicts another."""
 

@@ -1,27 +1,39 @@
 """Where files lie: on this machine, or in an object store, behind one small interface."""
 
 import contextlib
+import errno
+import hashlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+from urllib.request import url2pathname
 
 from pyarrow import fs
 
-from .errors import InputError
+from reference import PicobatchError
+
+from .errors import PlaceError
+from .store_errors import plainly, reason
+from .stores import STORES, open_store, shown_uri, upload
 
 STDIO = "-"
-COPY_BYTES = 1 << 20  # at a time
+READ_ONLY = ("http", "https")
+SCHEMES = ("file", *STORES)
+IDENTITIES = ("ETag", "generation")  # what a store calls the state of a file
+NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK)
 
 
 @dataclass(frozen=True)
 class Place:
     """A file, or where one will be.
+
+    Its methods raise OSErrors, with `strerror` or with a message of ours; `explained` makes them
+    errors for the user.
 
     Attributes
     ----------
@@ -31,16 +43,19 @@ class Place:
         Of this machine, or an object store's.
     path : str
         In it.
+    is_copy : bool
+        Whether it is a temporary copy of something that could be read only once.
     """
 
     name: str
     filesystem: fs.FileSystem
     path: str
+    is_copy: bool = False
 
     @classmethod
-    def local(cls, path: str | Path, name: str | None = None) -> "Place":
+    def local(cls, path: str | Path, name: str | None = None, *, is_copy: bool = False) -> "Place":
         """A file of this machine."""
-        return cls(name or str(path), fs.LocalFileSystem(), str(path))
+        return cls(name or str(path), fs.LocalFileSystem(), str(path), is_copy)
 
     @property
     def is_local(self) -> bool:
@@ -51,32 +66,69 @@ class Place:
         return Place(f"{self.name}{suffix}", self.filesystem, f"{self.path}{suffix}")
 
     def __truediv__(self, child: str) -> "Place":
-        return self.beside(f"/{child}")
+        return self.beside(child if self.path.endswith("/") else f"/{child}")
 
     def exists(self) -> bool:
-        return bool(self._kind != fs.FileType.NotFound)
+        return bool(self._info.type != fs.FileType.NotFound)
 
     def is_folder(self) -> bool:
-        return bool(self._kind == fs.FileType.Directory)
+        return bool(self._info.type == fs.FileType.Directory)
 
     @property
-    def _kind(self) -> fs.FileType:
-        return self.filesystem.get_file_info(self.path).type
+    def _info(self) -> fs.FileInfo:
+        with plainly(self.name):
+            return self.filesystem.get_file_info(self.path)
 
     def n_bytes(self) -> int:
-        return int(self.filesystem.get_file_info(self.path).size)
+        """Its length.
+
+        Raises
+        ------
+        FileNotFoundError
+            Where it is no file.
+        """
+        info = self._info
+        if info.size is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.name)
+        return int(info.size)
+
+    def stamp(self) -> dict[str, int | str]:
+        """What changes when the file does, as JSON holds it.
+
+        Of a copy the content counts, since every run makes its own.
+        """
+        if self.is_copy:
+            with Path(self.path).open("rb") as copy:
+                return {
+                    "n_bytes": self.n_bytes(),
+                    "sha256": hashlib.file_digest(copy, "sha256").hexdigest(),
+                }
+        if self.is_local:
+            found = Path(self.path).stat()
+            return {
+                "n_bytes": found.st_size,
+                "mtime_ns": found.st_mtime_ns,
+                "inode": found.st_ino,
+            }
+        info = self._info
+        stamp: dict[str, int | str] = {"n_bytes": self.n_bytes(), "mtime_ns": info.mtime_ns or 0}
+        with plainly(self.name), self.open() as stream:
+            told = stream.metadata() or {}
+        return stamp | {name: _text(told[name]) for name in IDENTITIES if name in told}
 
     def open(self) -> Any:  # a pyarrow.NativeFile
         """The file's bytes, to be read from any position."""
-        return self.filesystem.open_input_file(self.path)
+        with plainly(self.name):
+            return self.filesystem.open_input_file(self.path)
 
     def read_bytes(self) -> bytes:
-        with self.open() as stream:
+        with plainly(self.name), self.open() as stream:
             return bytes(stream.read())
 
     def names(self) -> list[str]:
         """What lies in this folder; nothing where there is none."""
-        found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
+        with plainly(self.name):
+            found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
         return sorted(info.base_name for info in found)
 
     def put(self, part: Path) -> None:
@@ -85,19 +137,71 @@ class Place:
         On this machine `part` lies on the same disk.
         """
         if self.is_local:
-            with part.open("rb+") as stream:
-                os.fsync(stream.fileno())
+            _sync(part)
             part.replace(self.path)
             sync_folder(Path(self.path).parent)
             return
-        with part.open("rb") as source, self.filesystem.open_output_stream(self.path) as target:
-            shutil.copyfileobj(source, target, COPY_BYTES)
+        with plainly(self.name):
+            upload(self.filesystem, self.path, part)
         part.unlink()
+
+    def put_new(self, part: Path) -> None:
+        """The same where nothing is there yet.
+
+        On this machine nothing can come in between; in a store another job could.
+
+        Raises
+        ------
+        FileExistsError
+            Where the place is taken; `part` is then kept.
+        """
+        if not self.is_local:
+            self._must_be_free()
+            self.put(part)
+            return
+        _sync(part)
+        try:
+            Path(self.path).hardlink_to(part)
+        except OSError as e:
+            if e.errno not in NO_HARD_LINKS:
+                raise
+            self._must_be_free()
+            part.rename(self.path)  # a file system without hard links
+        else:
+            part.unlink()
+        sync_folder(Path(self.path).parent)
+
+    def _must_be_free(self) -> None:
+        if self.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
 
     def remove(self) -> None:
         """Remove a file, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), plainly(self.name):
             self.filesystem.delete_file(self.path)
+
+    def make_folder(self) -> None:
+        """Make a folder, and those above it; a store has none to make."""
+        if self.is_local:
+            Path(self.path).mkdir(parents=True, exist_ok=True)
+
+    def remove_folder(self) -> None:
+        """Remove a folder and what is in it, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.is_local:
+                shutil.rmtree(self.path)
+                return
+            with plainly(self.name):
+                self.filesystem.delete_dir(self.path)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def sync_folder(folder: Path) -> None:
@@ -111,45 +215,51 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def place_of(text: str) -> Place:
-    """What a path or a URI of the command line stands for."""
-    return Place.local(text)
-
-
 @contextmanager
-def input_files(source: str) -> Iterator[list[Place]]:
-    """The files that an input stands for, in the order in which their rows are taken.
+def explained(place: Place | str, error: type[PicobatchError]) -> Iterator[None]:
+    """Make what disks and stores say an error for the user, with the name of the place."""
+    try:
+        yield
+    except OSError as e:
+        name = place if isinstance(place, str) else place.name
+        raise error(f"{name}: {reason(e)}") from None
+
+
+def scheme_of(text: str) -> str | None:
+    """What stands before `://`, in small letters; None of a plain path."""
+    scheme, colon, _ = text.partition("://")
+    return scheme.lower() if colon and scheme.isalnum() else None
+
+
+def place_of(text: str) -> Place:
+    """What a path or a URI of the command line stands for.
 
     Raises
     ------
-    InputError
-        Where there are none, or they cannot be reached.
+    PlaceError
+        Where the scheme is unknown or can only be read, or the store cannot be reached.
     """
-    if source == STDIO:
-        if sys.stdin is None:
-            raise InputError("-: stdin is closed; expected JSONL on it. Pipe a file into it.")
-        with _copied(sys.stdin.buffer, "stdin.jsonl") as copy:
-            yield [Place.local(copy, STDIO)]
-        return
-    file = Path(source)
-    if file.exists() and not file.is_file() and not file.is_dir():
-        with file.open("rb") as stream, _copied(stream, file.name) as copy:  # read only once
-            yield [Place.local(copy, source)]
-        return
-    yield [place_of(source)]
+    scheme, rest = scheme_of(text), text.partition("://")[2]
+    if scheme is None:
+        return Place.local(text)
+    if scheme in READ_ONLY:
+        raise PlaceError(
+            f"{shown_uri(text)}: can only be read, and only as one file; expected a path, or an "
+            f"address of {_listed(SCHEMES)}. Choose another place."
+        )
+    if scheme == "file":
+        host, slash, path = rest.partition("/")
+        if host not in {"", "localhost"} or not slash:
+            raise PlaceError(f"{text}: names no file of this machine; expected file:///PATH.")
+        return Place.local(url2pathname(f"/{path}"))
+    if scheme not in STORES:
+        raise PlaceError(
+            f"{shown_uri(text)}: {scheme}:// is unknown; expected a path, or an address of "
+            f"{_listed((*SCHEMES, *READ_ONLY))}. Copy it to one of these."
+        )
+    filesystem, path = open_store(scheme, rest)
+    return Place(f"{scheme}://{path}", filesystem, path)
 
 
-@contextmanager
-def _copied(stream: IO[bytes], name: str) -> Iterator[Path]:
-    """A temporary copy of what can be read only once."""
-    with tempfile.TemporaryDirectory(prefix="picobatch-") as folder:
-        copy = Path(folder) / name
-        try:
-            with copy.open("wb") as target:
-                shutil.copyfileobj(stream, target)
-        except OSError as e:
-            raise InputError(
-                f"{name}: cannot be copied to {folder} ({e.strerror or e}). Set TMPDIR to a disk "
-                "with room for it, or pass a file."
-            ) from None
-        yield copy
+def _listed(schemes: tuple[str, ...]) -> str:
+    return ", ".join(f"{scheme}://" for scheme in schemes)

@@ -1,0 +1,237 @@
+"""Object stores: opening one, and writing to one so that no half file is ever seen.
+
+References
+----------
+Apache Arrow, `cpp/src/arrow/filesystem/s3fs.cc`: an output stream finishes its upload when it is
+closed, also by its destructor, whatever has been written.
+"""
+
+import ctypes
+import datetime as dt
+import os
+from collections.abc import Callable
+from functools import lru_cache, partial
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
+
+import pyarrow as pa
+from pyarrow import fs
+
+from reference.published import without_user
+
+from .errors import PlaceError
+from .messages import cut
+from .store_errors import ATTEMPTS_VARIABLE, reason
+
+ATTEMPTS = 6  # of a request, with waits of up to 1, 2, 4, 8 and 16 s between
+TIMEOUT_VARIABLE = "PICOBATCH_TIMEOUT_S"
+TIMEOUT_S = 60.0  # without a byte
+CONNECT_TIMEOUT_S = 10.0
+CHUNK_BYTES = 10 << 20  # Arrow's parts of an upload
+CHUNKS_ON_THE_WAY = 4  # each of which Arrow copies
+ANONYMOUS = "anonymous"  # as a user's name, in Arrow's own URIs of gs://
+
+S3_OPTIONS = {"region", "scheme", "endpoint_override", "tls_ca_file_path", "allow_bucket_creation"}
+GCS_OPTIONS = {"scheme", "endpoint_override", "project_id", "retry_limit_seconds"}
+
+
+def open_store(scheme: str, rest: str) -> tuple[fs.FileSystem, str]:
+    """The file system and the path in it that a URI stands for.
+
+    Parameters
+    ----------
+    scheme : str
+        A key of `STORES`.
+    rest : str
+        What follows `://`: `[user:password@]bucket[/path][?option=value&...]`.
+
+    Raises
+    ------
+    PlaceError
+        Where it stands for none, or the store cannot be reached.
+    """
+    address, _, query = rest.partition("?")
+    authority, slash, key = address.partition("/")
+    user, _, bucket = authority.rpartition("@")
+    shown = shown_uri(f"{scheme}://{rest}")
+    if ":" in bucket:
+        raise PlaceError(
+            f"{shown}: no name of a bucket; expected {scheme}://BUCKET/PATH. A slash in a key or "
+            "password is written as %2F."
+        )
+    if not bucket:
+        raise PlaceError(f"{shown}: no bucket; expected {scheme}://BUCKET/PATH. Name it.")
+    opened, known = STORES[scheme]
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    if strange := sorted(options.keys() - known) or (query if not options else ""):
+        raise PlaceError(
+            f"{shown}: {cut(strange[0])!a} behind the question mark is no option; expected "
+            f"{', '.join(sorted(known))}. Of wildcards, * and [...] can be used in a URI."
+        )
+    try:
+        filesystem = opened(bucket, user, tuple(sorted(options.items())), _settings())
+        path = f"{bucket}{slash}{unquote(key)}".rstrip("/")
+        return filesystem, filesystem.normalize_path(path)
+    except (OSError, ValueError, pa.ArrowException) as e:
+        raise PlaceError(f"{shown}: {reason(e)}") from None
+
+
+def shown_uri(text: str) -> str:
+    """A URI as messages show it: without who asks, and without options or a signature."""
+    scheme, _, rest = text.partition("://")
+    address = rest.partition("?")[0]
+    if ":" in address.partition("/")[0] and scheme.lower() in STORES:
+        address = address.rpartition("@")[2] if "@" in address else "..."  # a slash in a password
+    return f"{scheme}://{without_user(f'//{address}')[2:]}"
+
+
+def _settings() -> tuple[tuple[str, str], ...]:
+    """What of the environment an open store depends on."""
+    names = (
+        ATTEMPTS_VARIABLE,
+        TIMEOUT_VARIABLE,
+        "AWS_ENDPOINT_URL_S3",
+        "AWS_ENDPOINT_URL",
+        "AWS_REGION",
+        "AWS_DEFAULT_REGION",
+        "AWS_CA_BUNDLE",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "AWS_PROFILE",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+    )
+    return tuple((name, os.environ[name]) for name in names if os.environ.get(name))
+
+
+def _number(settings: dict[str, str], name: str, default: float) -> float:
+    try:
+        value = float(settings.get(name, default))
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1e6:
+        raise PlaceError(
+            f"{name}: {settings[name]!a}; expected a number above 0. Mend or unset it."
+        )
+    return value
+
+
+@lru_cache(maxsize=16)
+def _s3(
+    bucket: str,
+    user: str,
+    options: tuple[tuple[str, str], ...],
+    settings: tuple[tuple[str, str], ...],
+) -> fs.FileSystem:
+    """Amazon's store or one like it.
+
+    `from_uri` would take neither timeouts nor a number of attempts, and asks for a region that the
+    environment tells.
+    """
+    given, told = dict(settings), dict(options)
+    timeout_s = _number(given, TIMEOUT_VARIABLE, TIMEOUT_S)
+    attempts = max(1, int(_number(given, ATTEMPTS_VARIABLE, ATTEMPTS)))
+    endpoint = told.get("endpoint_override") or given.get(
+        "AWS_ENDPOINT_URL_S3", given.get("AWS_ENDPOINT_URL", "")
+    )
+    scheme = told.get("scheme")
+    if "://" in endpoint:
+        endpoint_scheme, _, endpoint = endpoint.partition("://")
+        scheme = scheme or endpoint_scheme
+    environment = given.get("AWS_REGION", given.get("AWS_DEFAULT_REGION"))
+    region = told.get("region") or (environment if endpoint else _region_of(bucket, environment))
+    more: dict[str, object] = {}
+    if user == ANONYMOUS:
+        more["anonymous"] = True
+    elif user:
+        key, _, secret = user.partition(":")
+        more |= {"access_key": unquote(key), "secret_key": unquote(secret)}
+    if bundle := told.get("tls_ca_file_path") or given.get("AWS_CA_BUNDLE"):
+        more["tls_ca_file_path"] = bundle
+    return fs.S3FileSystem(
+        endpoint_override=endpoint.rstrip("/") or None,
+        scheme=scheme or "https",
+        region=region,
+        request_timeout=timeout_s,
+        connect_timeout=min(timeout_s, CONNECT_TIMEOUT_S),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
+        allow_bucket_creation=told.get("allow_bucket_creation") in {"true", "1"},
+        allow_delayed_open=True,  # a small file is one request
+        background_writes=True,  # a part that failed is remembered: see `upload`
+        **more,
+    )
+
+
+def _region_of(bucket: str, otherwise: str | None) -> str:
+    try:
+        return str(fs.resolve_s3_region(bucket))
+    except OSError:
+        if otherwise is None:
+            raise
+        return otherwise
+
+
+@lru_cache(maxsize=16)
+def _gcs(
+    _bucket: str,
+    user: str,
+    options: tuple[tuple[str, str], ...],
+    settings: tuple[tuple[str, str], ...],
+) -> fs.FileSystem:
+    told = dict(options)
+    if user not in {"", ANONYMOUS}:
+        raise ValueError(f"a user in gs:// can only be {ANONYMOUS}")
+    limit = _number(told, "retry_limit_seconds", 2 * _number(dict(settings), TIMEOUT_VARIABLE, 60))
+    return fs.GcsFileSystem(
+        anonymous=user == ANONYMOUS,
+        scheme=told.get("scheme"),
+        endpoint_override=told.get("endpoint_override"),
+        project_id=told.get("project_id"),
+        retry_time_limit=dt.timedelta(seconds=max(1, limit)),
+    )
+
+
+STORES: dict[str, tuple[Callable[..., fs.FileSystem], set[str]]] = {
+    "s3": (_s3, S3_OPTIONS),
+    "gs": (_gcs, GCS_OPTIONS),
+}
+
+
+def upload(filesystem: fs.FileSystem, path: str, part: Path) -> None:
+    """Store a local file: it is seen under its name when it is whole, and not before.
+
+    Arrow finishes an upload when its stream is closed or collected, with whatever was written. So
+    one that did not go well is neither closed nor ever collected: what was sent of it stays
+    invisible, until the store's rule for unfinished uploads removes it. In the background a part
+    that fails makes all that follows fail; in the foreground Arrow would finish without it.
+
+    Raises
+    ------
+    OSError
+        Where the file is not there now as it is here.
+    """
+    n_bytes = part.stat().st_size
+    before = filesystem.get_file_info(path) if n_bytes >= CHUNK_BYTES else None
+    stream = filesystem.open_output_stream(path)
+    try:
+        with part.open("rb") as source:
+            chunks = iter(partial(source.read, CHUNK_BYTES), b"")
+            for n_chunks, chunk in enumerate(chunks, 1):
+                stream.write(chunk)
+                if n_chunks % CHUNKS_ON_THE_WAY == 0:
+                    stream.flush()
+        stream.flush()
+    except BaseException:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))  # never collected
+        raise
+    try:
+        stream.close()
+    except OSError:
+        # It may have been finished, and only the answer lost.
+        now = filesystem.get_file_info(path)
+        if before is None or now.size != n_bytes or now.mtime_ns == before.mtime_ns:
+            raise
+    stored = filesystem.get_file_info(path).size
+    if stored != n_bytes:
+        filesystem.delete_file(path)
+        raise OSError(f"{stored} bytes were stored; expected {n_bytes:,}. Run again.")
