@@ -33,6 +33,7 @@ from .storage import (
     shard_name,
     suffix_of,
 )
+from .store_errors import StoreError
 from .writer import JsonlWriter, Writer, open_writer
 
 
@@ -310,7 +311,7 @@ def check_place(place: Place, inputs: Sequence[Place]) -> None:
                 "permissions."
             )
     if any(_same(place, file) for file in inputs):
-        raise OutputError(f"{place.name}: is the input itself. Choose another output.")
+        raise OutputError(f"{place.name}: is an input itself. Choose another output.")
     for written in (place, manifest_of(place)):
         if written.is_folder():
             raise OutputError(
@@ -358,6 +359,8 @@ def in_our_words(name: str) -> Iterator[None]:
                 f"{name}: the disk is full; the output is not there. Make room and run the same "
                 "command again."
             ) from None
+        if isinstance(e, StoreError):  # which says what to do
+            raise OutputError(f"{name}: {e}") from None
         raise OutputError(
             f"{name}: {e.strerror or e}; the output is not there. Mend that and run the same "
             "command again."

@@ -12,6 +12,7 @@ from .checker import Checker
 from .clock import Clock, peak_bytes
 from .engine import Engine
 from .errors import InputError, InterruptedJobError
+from .inputs import input_files
 from .int8 import in_int8
 from .intake import Intake
 from .interrupts import Interrupts
@@ -19,7 +20,7 @@ from .key import job_key
 from .output import Output, open_output
 from .parts import Part, PartRecord, Plan, good_part_rows, shard_rows
 from .pipeline import Pipeline
-from .places import Place, input_files
+from .places import Place
 from .processor import processor
 from .progress import Progress
 from .provenance import provenance
@@ -155,7 +156,7 @@ class Job:
         self, todo: Sequence[Part], output: Output, pipeline: Pipeline, progress: Progress
     ) -> None:
         """Do some parts. Their rows follow each other without a gap: no slot waits for a part."""
-        stamps = [file.stamp() for file in self.files]
+        stamps = self._stamps(self.files)
         chunks = self.source.chunks([part.rows for part in todo])
         completed = pipeline.complete(chunks, progress)
         written: dict[int, Completion] = {}  # of the part in hand
@@ -169,21 +170,27 @@ class Job:
                             writer.write(chunk, results)
                         record.count(results)
                         written |= _answers(chunk, results)
-                self._refuse_changed(stamps)
+                self._refuse_changed(stamps, [file for file in self.files if file.is_local])
                 record.check = pipeline.checker.reports.pop(part.number, record.check)
                 with self.clock.measure("write"):
                     output.commit(part, record)
         except InterruptedJobError:
             output.suspend(written | pipeline.intake.answers())
             raise
+        self._refuse_changed(stamps, self.files)
 
-    def _refuse_changed(self, stamps: list[Any]) -> None:
-        """See that the inputs are the files that were looked at."""
-        for file, stamp in zip(self.files, stamps, strict=True):
-            if file.stamp() != stamp:
+    @staticmethod
+    def _stamps(files: Sequence[Place]) -> dict[str, Any]:
+        """What tells that a file was changed; copies of ours nobody changes."""
+        return {file.name: file.stamp() for file in files if not file.is_copy}
+
+    def _refuse_changed(self, stamps: dict[str, Any], files: Sequence[Place]) -> None:
+        """See that inputs are the files that were looked at."""
+        for name, stamp in self._stamps(files).items():
+            if stamps[name] != stamp:
                 raise InputError(
-                    f"{file.name}: changed while the job ran; expected a file that nobody writes "
-                    "to. Run again when it is whole, with --overwrite where parts were kept."
+                    f"{name}: changed while the job ran; expected a file that nobody writes to. "
+                    "Run again when it is whole, with --overwrite where parts were kept."
                 )
 
 

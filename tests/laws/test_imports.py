@@ -27,11 +27,7 @@ HOMES = {
     "tqdm": ("reference/generate.py", "reference/progress.py", "runner/progress.py"),
     "requests": ("reference/download.py",),
     "urllib3": ("reference/download.py",),
-<<<<<<< HEAD
-    "filelock": ("reference/download.py", "runner/lock.py"),
-=======
-    "filelock": ("reference/model_files.py",),
->>>>>>> 93c25b0 (A transfer that knows nothing of published models, and fetch_file; no redirection away from https)
+    "filelock": ("reference/model_files.py", "runner/lock.py"),
     "platformdirs": ("reference/models.py", "reference/cache.py"),
 }
 FILES = [path for package in MAY_IMPORT for path in sorted((ROOT / package).rglob("*.py"))]
