@@ -32,6 +32,7 @@ from .rows import (
 )
 
 BATCH_ROWS = 128  # read at once at most: what metadata says of a row's bytes is a mean
+BATCH_BYTES = CHUNK_BYTES // 4  # so that a chunk is hardly larger than it may be
 BUFFER_BYTES = 1 << 26  # of all columns together
 COLUMN_BUFFER_BYTES = (1 << 16, 1 << 22)  # of one column, at least and at most
 
@@ -91,7 +92,7 @@ class ParquetSource:
             schemas.add(place, schema)
             groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
             most = max((g.total_byte_size // g.num_rows for g in groups if g.num_rows), default=0)
-            batch_rows = max(1, min(BATCH_ROWS, CHUNK_BYTES // max(most, 1)))
+            batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(most, 1)))
             parts.append(Part(place, n_rows, [g.num_rows for g in groups], batch_rows))
             n_rows += metadata.num_rows
         schema = schemas.schema
