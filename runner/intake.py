@@ -1,6 +1,7 @@
 """Rows in, sequences out; results in, and rows out again in their order."""
 
 import hashlib
+import json
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -49,7 +50,7 @@ class Answer:
 class Intake:
     """Turns chunks of rows into sequences, and finished sequences into chunks of results.
 
-    Rows with the same tokens and the same limit share one sequence.
+    Rows with the same tokens, limit and stop texts share one sequence.
 
     Parameters
     ----------
@@ -147,7 +148,8 @@ class Intake:
     ) -> RunningSequence | None:
         """A sequence for a prompt, unless its answer is there or on its way."""
         limit = min(prompt.max_new_tokens, self._model.hparams["n_ctx"] - len(prompt.ids))
-        key = _key(prompt.ids, limit)
+        stop = self._settings.stop if prompt.stop is None else prompt.stop
+        key = _key(prompt.ids, limit, stop)
         answer = self._answers.get(key)
         proven = answer is not None and answer.checked
         wanted = self._checker.wants(usable=limit > 0 and not proven)
@@ -169,7 +171,7 @@ class Intake:
         sequence = RunningSequence(
             prompt,
             tokenizer,
-            self._settings.stop,
+            stop,
             None if self._settings.ignore_eos else tokenizer.eos_id,
             self._model.hparams["n_ctx"],
             keep_logits=wanted,
@@ -202,10 +204,11 @@ class Intake:
             )
 
 
-def _key(ids: list[int], limit: int) -> bytes:
-    """Names a prompt and its limit."""
-    numbers = np.array([limit, *ids], dtype=np.int64)
-    return hashlib.blake2b(numbers.tobytes(), digest_size=16).digest()
+def _key(ids: list[int], limit: int, stop: tuple[str, ...]) -> bytes:
+    """Names a prompt with its limit and its stop texts."""
+    numbers = np.array([limit, len(ids), *ids], dtype=np.int64)
+    texts = json.dumps(stop).encode()
+    return hashlib.blake2b(numbers.tobytes() + texts, digest_size=16).digest()
 
 
 def _for_row(result: Result, row: Row) -> Result:

@@ -12,8 +12,9 @@ import pyarrow as pa
 from .jsonl import JsonlScan, count_lines, parse_line, scan_jsonl, table_of
 from .lines import numbered_lines
 from .messages import shown_names
+from .openai_batch import request_of, response_line
 from .places import Place
-from .records import Reject
+from .records import Reject, Result
 from .rows import (
     CHUNK_ROWS,
     MAX_NEW_TOKENS,
@@ -106,6 +107,8 @@ class JsonlSource:
         row, where = line.row, line.where
         if isinstance(found, str):
             return Reject(row, where, found)
+        if self.requests:
+            return request_of(row, where, found)
         if self.prompt_column not in found:
             return Reject(
                 row,
@@ -135,3 +138,10 @@ class JsonlChunk:
             line if isinstance(found, dict) else None
             for line, found in zip(self.lines, self.parsed, strict=True)
         ]
+
+    def response_lines(self, results: list[Result]) -> list[bytes]:
+        """What each row got, where the lines are requests of OpenAI's batch format."""
+        found = [found if isinstance(found, dict) else None for found in self.parsed]
+        numbers = [row.row for row in self.rows]
+        parts = zip(numbers, self.lines, found, results, strict=True)
+        return [response_line(*of_one_row) for of_one_row in parts]

@@ -13,7 +13,13 @@ def shown(value: Any) -> str:
     """A value in ASCII, cut where it is long."""
     if value is None:
         return "null"
-    text = ascii(value[: SHOWN_CHARACTERS + 1] if isinstance(value, (str, bytes)) else value)
+    try:
+        text = ascii(value[: SHOWN_CHARACTERS + 1] if isinstance(value, (str, bytes)) else value)
+    except (
+        RecursionError,
+        ValueError,
+    ):  # nesting or numbers that JSON takes, and Python's repr not
+        return f"a {type(value).__name__}"
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 

@@ -27,7 +27,7 @@ def to_prompt(row: Row, model: Model, settings: RunSettings) -> Prompt | Reject:
                 f"n_ctx = {n_ctx} (--truncate-prompt=left keeps the end)",
             )
         ids = ids[-max(1, n_ctx - max(1, max_new_tokens)) :]
-    return Prompt(row.row, row.where, ids, max_new_tokens)
+    return Prompt(row.row, row.where, ids, max_new_tokens, row.stop)
 
 
 def _token_ids(row: Request, model: Model) -> list[int]:

@@ -21,12 +21,15 @@ class Request:
         Text, or token ids.
     max_new_tokens : int or None
         The row's own limit, where the input has such a column.
+    stop : tuple of str or None
+        The row's own stop texts; None where the job's hold.
     """
 
     row: int
     where: str
     prompt: str | list[int]
     max_new_tokens: int | None
+    stop: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Prompt:
     where: str
     ids: list[int]
     max_new_tokens: int
+    stop: tuple[str, ...] | None = None
 
 
 class FinishReason(StrEnum):

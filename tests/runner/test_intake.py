@@ -53,6 +53,30 @@ def test_the_same_prompt_and_limit_is_run_once(intake):
     assert intake.take_settled() == 5
 
 
+def test_stop_texts_of_a_row_are_its_own(demo):
+    report = RunReport("out")
+    settings = RunSettings("in", "out", max_new_tokens=5, stop=("job",))
+    intake = Intake(settings, demo, Checker(demo, 10, 0, 0), report)
+    stops = [None, ("job",), ("row",), ("row", "job"), (), ("row",)]
+    rows = [Request(n, "", "one", None, stop) for n, stop in enumerate(stops)]
+    assert [s.prompt.row for s in intake.open(Rows(rows))] == [0, 2, 3, 4]
+    assert report.repeated_rows == 2
+
+
+def test_the_stop_text_of_a_row_ends_it(intake, demo):
+    intake, _ = intake
+    comma = demo.tokenizer.encode(",")
+    rows = [Request(0, "", "one", None, (",",)), Request(1, "", "one", None)]
+    for sequence in intake.open(Rows(rows)):
+        for token in [*comma, *comma]:
+            if sequence.finish_reason is None:
+                sequence.append(token, -0.25)
+        sequence.finish_reason = sequence.finish_reason or "length"
+        intake.finish(sequence)
+    ((_, results),) = intake.ready()
+    assert [result.text for result in results] == ["", ",,"]
+
+
 def test_a_row_that_is_checked_is_run_though_its_answer_is_known(demo):
     class SecondAndThird:
         rows = iter(range(4))
