@@ -151,6 +151,8 @@ def table_of(
         if column.name in (prompt_column, MAX_NEW_TOKENS):
             values = [_readable(value, column.type) for value in values]
         columns.append(_array(values, column.type, column.name, name))
+    if not columns:  # of which a batch has as many rows as there are objects, all the same
+        return pa.RecordBatch.from_struct_array(pa.array([{} for _ in objects], pa.struct([])))
     return pa.record_batch(columns, schema=schema)
 
 

@@ -139,7 +139,7 @@ class JsonlChunk:
             for line, found in zip(self.lines, self.parsed, strict=True)
         ]
 
-    def response_lines(self, results: list[Result]) -> list[bytes]:
+    def response_lines(self, results: Sequence[Result]) -> list[bytes]:
         """What each row got, where the lines are requests of OpenAI's batch format."""
         found = [found if isinstance(found, dict) else None for found in self.parsed]
         numbers = [row.row for row in self.rows]

@@ -14,7 +14,6 @@ from .errors import InputError
 from .interrupts import Interrupts
 from .job_folder import file_hash, open_folder
 from .key import differences, key_of
-from .messages import shown_names
 from .output import check_place, in_our_words, publish, refuse_finished
 from .places import Place, place_of
 from .provenance import read_manifest
@@ -22,7 +21,7 @@ from .report import COUNTS, RunReport
 from .settings import Shard
 from .storage import Format, format_of, shard_name, suffix_of
 
-NAMED_MISSING = 5
+NAMED_MISSING = 10
 
 
 @dataclass(frozen=True)
@@ -140,10 +139,11 @@ def _in_order(output: Place, files: Sequence[ShardFile]) -> list[ShardFile]:
     count = files[0].shard[1]
     missing = [n for n in range(count) if n not in by_number]
     if missing:
-        names = shown_names([shard_name(output.name, (n, count)) for n in missing[:NAMED_MISSING]])
+        names = ", ".join(map(str, missing[:NAMED_MISSING]))
+        more = ", ..." if len(missing) > NAMED_MISSING else ""
         raise InputError(
-            f"{output.name}: {len(missing)} of {count} shards are missing: {names}"
-            f"{', ...' if len(missing) > NAMED_MISSING else ''}. Run them, or copy them here."
+            f"{output.name}: {len(missing)} of {count} shards are missing: {names}{more}. Run "
+            "them, or copy them here."
         )
     return [by_number[n] for n in range(count)]
 

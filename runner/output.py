@@ -27,6 +27,7 @@ from .records import Completion
 from .settings import RunSettings
 from .storage import (
     FORMATS,
+    Format,
     format_of,
     least_output_bytes,
     manifest_of,
@@ -93,6 +94,11 @@ def open_output(settings: RunSettings, inputs: Sequence[Place]) -> Iterator[Outp
         return
     place = place_of(shard_name(settings.output, settings.shard))
     check_place(place, inputs)
+    if settings.format == "openai" and format_of(place.path) is Format.PARQUET:
+        raise OutputError(
+            f"{place.name}: is Parquet; expected JSONL for responses of OpenAI's batch interface. "
+            "Choose a name that ends in .jsonl."
+        )
     with in_our_words(place.name), open_folder(place, suffix_of(place.path)) as folder:
         if not settings.overwrite and not settings.resume:
             refuse_finished(folder)
@@ -109,7 +115,7 @@ class PipeOutput:
     def __init__(self, settings: RunSettings) -> None:
         self.name = STDIO
         self.records: dict[int, PartRecord] = {}
-        self._prefix = settings.column_prefix
+        self._prefix = settings.our_prefix
 
     def finished(self, key: dict[str, Any]) -> dict[str, Any] | None:  # noqa: ARG002
         return None
@@ -194,7 +200,7 @@ class FileOutput:
     @contextmanager
     def writing(self, part: Part) -> Iterator[Writer]:
         path = self._folder.staged_part(part)
-        prefix = self._settings.column_prefix
+        prefix = self._settings.our_prefix
         try:
             with in_our_words(self.name), open_writer(path, self._schema, prefix) as writer:
                 yield writer

@@ -67,6 +67,7 @@ def run(settings: RunSettings) -> RunReport:
             settings.prompt_column,
             settings.limit,
             typed=format_of(settings.output) is Format.PARQUET,
+            requests=settings.format == "openai",
         )
         check_columns(source.column_names, settings.column_prefix, source.name)
         with clock.measure("load"):

@@ -4,12 +4,12 @@ import hashlib
 import json
 from typing import Any
 
-SEAL = "sha256"
+CONTENT, SEAL = "content", "sha256"
 
 
 def seal(found: dict[str, Any]) -> bytes:
-    """An object as JSON, with a hash of the rest of it."""
-    return json.dumps(found | {SEAL: _hash(found)}, indent=1).encode() + b"\n"
+    """An object as JSON, with its hash beside it."""
+    return json.dumps({CONTENT: found, SEAL: _hash(found)}, indent=1).encode() + b"\n"
 
 
 def unseal(data: bytes) -> dict[str, Any]:
@@ -24,9 +24,10 @@ def unseal(data: bytes) -> dict[str, Any]:
         found = json.loads(data)
     except RecursionError as e:
         raise ValueError(str(e)) from None
-    if not isinstance(found, dict) or found.pop(SEAL, None) != _hash(found):
+    content = found.get(CONTENT) if isinstance(found, dict) else None
+    if not isinstance(content, dict) or found.get(SEAL) != _hash(content):
         raise ValueError("not what was written")
-    return found
+    return content
 
 
 def _hash(found: dict[str, Any]) -> str:

@@ -155,3 +155,8 @@ class RunSettings:
         faults += [fault for fault, fine in checks.items() if not fine]
         if faults:
             raise SettingsError(" ".join(faults))
+
+    @property
+    def our_prefix(self) -> str | None:
+        """Of the columns that are added; None where the output is responses, not rows."""
+        return self.column_prefix if self.format == "rows" else None

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from .errors import InputError, OutputError
 from .json_values import json_values
+from .jsonl_source import JsonlChunk
 from .lines import open_lines
 from .messages import shown_names
 from .places import Place
@@ -59,7 +60,7 @@ def output_schema(source: Source, prefix: str) -> pa.Schema:
 
 
 @contextmanager
-def open_writer(path: Path, schema: pa.Schema, prefix: str) -> Iterator[Writer]:
+def open_writer(path: Path, schema: pa.Schema, prefix: str | None) -> Iterator[Writer]:
     """A writer of a local file, in the format that its name stands for.
 
     Parameters
@@ -68,8 +69,8 @@ def open_writer(path: Path, schema: pa.Schema, prefix: str) -> Iterator[Writer]:
         The file.
     schema : Schema
         From `output_schema`; JSONL has none.
-    prefix : str
-        Of our columns.
+    prefix : str or None
+        Of our columns; None where the lines are responses.
 
     Raises
     ------
@@ -96,18 +97,35 @@ def open_output(path: Path) -> Iterator[IO[bytes]]:
 
 
 class JsonlWriter:
-    """One JSON object per line. The input's own JSON is kept to the letter."""
+    """One JSON object per line: a row, or a response to a request of OpenAI's batch interface.
 
-    def __init__(self, stream: IO[bytes], prefix: str) -> None:
+    A row's own JSON is kept to the letter.
+
+    Parameters
+    ----------
+    stream : binary file
+        Where to.
+    prefix : str or None
+        Of our columns; None where the lines are responses.
+    """
+
+    def __init__(self, stream: IO[bytes], prefix: str | None) -> None:
         self._stream = stream
         self._prefix = prefix
 
     def write(self, chunk: Chunk, results: Sequence[Result]) -> None:
+        for line in self._lines(chunk, results):
+            self._stream.write(line + b"\n")
+        self._stream.flush()
+
+    def _lines(self, chunk: Chunk, results: Sequence[Result]) -> Iterator[bytes]:
+        if self._prefix is None:
+            assert isinstance(chunk, JsonlChunk), "requests are JSONL"
+            yield from chunk.response_lines(results)
+            return
         for line, result in zip(chunk.json_lines(), results, strict=True):
             row = {f"{self._prefix}{key}": value for key, value in output_row(result).items()}
-            ours = json.dumps(row, ensure_ascii=False).encode()
-            self._stream.write(_joined(line or b"{}", ours) + b"\n")
-        self._stream.flush()
+            yield _joined(line or b"{}", json.dumps(row, ensure_ascii=False).encode())
 
 
 def _joined(line: bytes, ours: bytes) -> bytes:

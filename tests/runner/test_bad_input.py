@@ -133,7 +133,7 @@ def two_columns_of_one_name(tmp_path):
 
 REFUSED = {
     missing: "nowhere.jsonl: no such file; expected .parquet, .jsonl",
-    a_folder: "is a folder; expected a file",
+    a_folder: "is a folder without a file to read",
     unknown_format: "in.csv: no known format; expected .parquet, .jsonl",
     wrong_column: "no column 'prompt'; its columns are text, id. Pass --prompt-column",
     wrong_column_parquet: "no column 'prompt'; its columns are text, id. Pass --prompt-column",
@@ -298,7 +298,7 @@ def test_an_output_that_exists_is_kept(tmp_path):
     [
         ("no/out.jsonl", "is not there; expected an existing one. Make it first"),
         ("out.csv", "no known format; expected .parquet"),
-        ("in.jsonl", "is the input itself"),
+        ("in.jsonl", "is an input itself"),
         ("folder.jsonl", "is a folder; expected a file name"),
     ],
 )
@@ -311,12 +311,20 @@ def test_an_output_that_cannot_be(tmp_path, output, message):
     assert json.loads((tmp_path / source).read_text()) == GOOD
 
 
-def test_uris_are_not_taken_for_paths(tmp_path):
+def test_rows_of_which_none_is_an_object_are_kept_in_parquet(tmp_path):
+    """No column has a name then, but for ours."""
+    result = batch(tmp_path, jsonl(tmp_path, b"one", b"[2]", b"{"), "out.parquet")
+    assert result.exit_code == 3
+    table = pq.read_table(tmp_path / "out.parquet")
+    assert table["finish_reason"].to_pylist() == ["error"] * 3
+
+
+def test_addresses_that_cannot_be_read_or_written(tmp_path):
     source = jsonl(tmp_path, GOOD)
-    result = runner("batch", "s3://bucket/in.jsonl", tmp_path / "out.jsonl")
-    assert (result.exit_code, "reads local files" in result.stderr) == (1, True)
-    result = runner("batch", tmp_path / source, "s3://bucket/out.jsonl")
-    assert (result.exit_code, "writes local files" in result.stderr) == (1, True)
+    result = runner("batch", "ftp://host/in.jsonl", tmp_path / "out.jsonl")
+    assert (result.exit_code, "ftp:// is unknown" in result.stderr) == (1, True)
+    result = runner("batch", tmp_path / source, "https://host/out.jsonl")
+    assert (result.exit_code, "can only be read" in result.stderr) == (1, True)
 
 
 def test_space_that_is_clearly_not_there_is_foreseen(tmp_path, monkeypatch):

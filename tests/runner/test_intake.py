@@ -54,17 +54,15 @@ def test_the_same_prompt_and_limit_is_run_once(intake):
 
 
 def test_stop_texts_of_a_row_are_its_own(demo):
-    report = RunReport("out")
     settings = RunSettings("in", "out", max_new_tokens=5, stop=("job",))
-    intake = Intake(settings, demo, Checker(demo, 10, 0, 0), report)
+    intake = Intake(settings, demo, Checker(demo, 10, 0, 0))
     stops = [None, ("job",), ("row",), ("row", "job"), (), ("row",)]
     rows = [Request(n, "", "one", None, stop) for n, stop in enumerate(stops)]
     assert [s.prompt.row for s in intake.open(Rows(rows))] == [0, 2, 3, 4]
-    assert report.repeated_rows == 2
+    assert intake.repeated_rows == 2
 
 
 def test_the_stop_text_of_a_row_ends_it(intake, demo):
-    intake, _ = intake
     comma = demo.tokenizer.encode(",")
     rows = [Request(0, "", "one", None, (",",)), Request(1, "", "one", None)]
     for sequence in intake.open(Rows(rows)):
