@@ -13,18 +13,20 @@ from pathlib import Path
 from typing import Any
 from urllib.request import url2pathname
 
+import pyarrow as pa
 from pyarrow import fs
 
 from reference import PicobatchError
 
 from .errors import PlaceError
 from .store_errors import plainly, reason
-from .stores import STORES, open_store, shown_uri, upload
+from .stores import STORES, StoreFile, open_store, shown_uri, upload
 
 STDIO = "-"
 READ_ONLY = ("http", "https")
 SCHEMES = ("file", *STORES)
 IDENTITIES = ("ETag", "generation")  # what a store calls the state of a file
+CLOSED = "I/O operation on closed file"  # what is heard of a file in gs:// that cannot be read
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK)
 
 
@@ -112,12 +114,14 @@ class Place:
             }
         info = self._info
         stamp: dict[str, int | str] = {"n_bytes": self.n_bytes(), "mtime_ns": info.mtime_ns or 0}
-        with plainly(self.name), self.open() as stream:
+        with plainly(self.name), self.filesystem.open_input_file(self.path) as stream:
             told = stream.metadata() or {}
         return stamp | {name: _text(told[name]) for name in IDENTITIES if name in told}
 
     def open(self) -> Any:  # a pyarrow.NativeFile
         """The file's bytes, to be read from any position."""
+        if not self.is_local:
+            return pa.PythonFile(StoreFile(self.filesystem, self.path, self.name), mode="r")
         with plainly(self.name):
             return self.filesystem.open_input_file(self.path)
 
@@ -218,11 +222,15 @@ def sync_folder(folder: Path) -> None:
 @contextmanager
 def explained(place: Place | str, error: type[PicobatchError]) -> Iterator[None]:
     """Make what disks and stores say an error for the user, with the name of the place."""
+    name = place if isinstance(place, str) else place.name
     try:
         yield
     except OSError as e:
-        name = place if isinstance(place, str) else place.name
         raise error(f"{name}: {reason(e)}") from None
+    except ValueError as e:
+        if str(e) != CLOSED:
+            raise
+        raise error(f"{name}: reading failed, again and again. Run again later.") from None
 
 
 def scheme_of(text: str) -> str | None:

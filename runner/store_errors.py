@@ -11,6 +11,7 @@ from .messages import cut
 
 ATTEMPTS_VARIABLE = "AWS_MAX_ATTEMPTS"  # as Amazon's own programs call it
 
+UNSEEN = "Failed to flush response stream"
 AWS = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during (\w+) operation(?:: (.*))?")
 GOOGLE = re.compile(r"google::cloud::Status\((\w+): (.*)")
 CODE = re.compile(r"ExceptionName: (\w+)|<Code>(\w+)</Code>")
@@ -105,6 +106,10 @@ class StoreError(OSError):
     """An object store cannot do what is asked of it; the message says what to do."""
 
 
+class UnseenError(StoreError):
+    """One of which Arrow could not see what it was: see `StoreFile`."""
+
+
 @contextmanager
 def plainly(name: str) -> Iterator[None]:
     """Arrow's errors as Python words them, and a store's in our words.
@@ -119,6 +124,8 @@ def plainly(name: str) -> Iterator[None]:
     except StoreError:
         raise
     except OSError as e:
+        if UNSEEN in str(e):
+            raise UnseenError(reason(e)) from None
         if e.errno is None or (not isinstance(e, FileNotFoundError) and GOOGLE.search(str(e))):
             raise StoreError(reason(e)) from None
         raise type(e)(e.errno, os.strerror(e.errno), name) from None

@@ -8,10 +8,14 @@ closed, also by its destructor, whatever has been written.
 
 import ctypes
 import datetime as dt
+import io
+import math
 import os
+import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 import pyarrow as pa
@@ -21,12 +25,13 @@ from reference.published import without_user
 
 from .errors import PlaceError
 from .messages import cut
-from .store_errors import ATTEMPTS_VARIABLE, reason
+from .store_errors import ATTEMPTS_VARIABLE, StoreError, UnseenError, plainly, reason
 
 ATTEMPTS = 6  # of a request, with waits of up to 1, 2, 4, 8 and 16 s between
 TIMEOUT_VARIABLE = "PICOBATCH_TIMEOUT_S"
 TIMEOUT_S = 60.0  # without a byte
 CONNECT_TIMEOUT_S = 10.0
+FIRST_WAIT_S = 1.0  # doubled after each
 CHUNK_BYTES = 10 << 20  # Arrow's parts of an upload
 CHUNKS_ON_THE_WAY = 4  # each of which Arrow copies
 ANONYMOUS = "anonymous"  # as a user's name, in Arrow's own URIs of gs://
@@ -104,6 +109,11 @@ def _settings() -> tuple[tuple[str, str], ...]:
     return tuple((name, os.environ[name]) for name in names if os.environ.get(name))
 
 
+def attempts() -> int:
+    """How often a request is made."""
+    return math.ceil(_number(dict(_settings()), ATTEMPTS_VARIABLE, ATTEMPTS))
+
+
 def _number(settings: dict[str, str], name: str, default: float) -> float:
     try:
         value = float(settings.get(name, default))
@@ -130,7 +140,6 @@ def _s3(
     """
     given, told = dict(settings), dict(options)
     timeout_s = _number(given, TIMEOUT_VARIABLE, TIMEOUT_S)
-    attempts = max(1, int(_number(given, ATTEMPTS_VARIABLE, ATTEMPTS)))
     endpoint = told.get("endpoint_override") or given.get(
         "AWS_ENDPOINT_URL_S3", given.get("AWS_ENDPOINT_URL", "")
     )
@@ -154,7 +163,7 @@ def _s3(
         region=region,
         request_timeout=timeout_s,
         connect_timeout=min(timeout_s, CONNECT_TIMEOUT_S),
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts()),
         allow_bucket_creation=told.get("allow_bucket_creation") in {"true", "1"},
         allow_delayed_open=True,  # a small file is one request
         background_writes=True,  # a part that failed is remembered: see `upload`
@@ -212,7 +221,8 @@ def upload(filesystem: fs.FileSystem, path: str, part: Path) -> None:
     """
     n_bytes = part.stat().st_size
     before = filesystem.get_file_info(path) if n_bytes >= CHUNK_BYTES else None
-    stream = filesystem.open_output_stream(path)
+    # Arrow would otherwise compress what has the name of something compressed.
+    stream = filesystem.open_output_stream(path, compression=None)
     try:
         with part.open("rb") as source:
             chunks = iter(partial(source.read, CHUNK_BYTES), b"")
@@ -227,11 +237,84 @@ def upload(filesystem: fs.FileSystem, path: str, part: Path) -> None:
     try:
         stream.close()
     except OSError:
-        # It may have been finished, and only the answer lost.
-        now = filesystem.get_file_info(path)
-        if before is None or now.size != n_bytes or now.mtime_ns == before.mtime_ns:
+        if before is None or not _is_finished(filesystem, before, n_bytes):
             raise
     stored = filesystem.get_file_info(path).size
     if stored != n_bytes:
         filesystem.delete_file(path)
         raise OSError(f"{stored} bytes were stored; expected {n_bytes:,}. Run again.")
+
+
+def _is_finished(filesystem: fs.FileSystem, before: fs.FileInfo, n_bytes: int) -> bool:
+    """Whether an upload was finished all the same, and only the answer lost."""
+    try:
+        now = filesystem.get_file_info(before.path)
+    except OSError:
+        return False
+    return bool(now.size == n_bytes and now.mtime_ns != before.mtime_ns)
+
+
+class StoreFile(io.RawIOBase):
+    """A file in a store, to be read from any position; it says what is wrong in our words.
+
+    Arrow lets the store write into the memory of the bytes that are read. Where these are fewer
+    than an error has, Arrow cannot see which error it is, and does not try again: we do.
+    """
+
+    def __init__(self, filesystem: fs.FileSystem, path: str, name: str) -> None:
+        super().__init__()
+        self._name = name
+        self._attempts = attempts()
+        with plainly(name):
+            self._file = filesystem.open_input_file(path)
+        self._n_bytes = self._file.size()
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._n_bytes}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = max(0, self._n_bytes - self._at)
+        n_bytes = left if size is None or size < 0 else min(size, left)
+        if n_bytes == 0:
+            return b""
+        found = self._read_at(n_bytes)
+        self._at += len(found)
+        return found
+
+    def readall(self) -> bytes:
+        return self.read()
+
+    def readinto(self, target: Any, /) -> int:
+        with memoryview(target).cast("B") as memory:
+            found = self.read(len(memory))
+            memory[: len(found)] = found
+        return len(found)
+
+    def _read_at(self, n_bytes: int) -> bytes:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                with plainly(self._name):
+                    found = bytes(self._file.read_at(n_bytes, self._at))
+            except UnseenError:
+                if attempt == self._attempts:
+                    raise
+                time.sleep(FIRST_WAIT_S * 2 ** (attempt - 1))
+            else:
+                break
+        if len(found) != n_bytes:
+            raise StoreError(
+                f"only {len(found):,} bytes came of {n_bytes:,}: the file has changed. Run again."
+            )
+        return found

@@ -66,7 +66,7 @@ class FaultyStore:
             def answer(self) -> None:
                 outer.answer(self)
 
-            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -208,3 +208,12 @@ def silent(handler, store):
     request_body(handler)
     store.over.wait(60)
     hang_up(handler)
+
+
+def wrong_length(handler, store):
+    """The store says that it holds another number of bytes than it does."""
+    status, headers, body = store.pass_on(handler)
+    headers = [
+        (name, "7" if name.lower() == "content-length" else value) for name, value in headers
+    ]
+    reply(handler, status, headers, body)
