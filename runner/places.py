@@ -20,12 +20,11 @@ from reference import PicobatchError
 
 from .errors import PlaceError
 from .store_errors import plainly, reason
-from .stores import STORES, StoreFile, open_store, shown_uri, upload
+from .stores import STORES, StoreFile, identity, open_store, shown_uri, upload
 
 STDIO = "-"
 READ_ONLY = ("http", "https")
 SCHEMES = ("file", *STORES)
-IDENTITIES = ("ETag", "generation")  # what a store calls the state of a file
 CLOSED = "I/O operation on closed file"  # what is heard of a file in gs:// that cannot be read
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK)
 
@@ -115,8 +114,7 @@ class Place:
         info = self._info
         stamp: dict[str, int | str] = {"n_bytes": self.n_bytes(), "mtime_ns": info.mtime_ns or 0}
         with plainly(self.name), self.filesystem.open_input_file(self.path) as stream:
-            told = stream.metadata() or {}
-        return stamp | {name: _text(told[name]) for name in IDENTITIES if name in told}
+            return stamp | identity(stream)
 
     def open(self) -> Any:  # a pyarrow.NativeFile
         """The file's bytes, to be read from any position."""
@@ -197,10 +195,6 @@ class Place:
                 return
             with plainly(self.name):
                 self.filesystem.delete_dir(self.path)
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _sync(file: Path) -> None:

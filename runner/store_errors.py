@@ -28,7 +28,7 @@ BUSY = re.compile(
     r"RESOURCE_EXHAUSTED"
 )
 NETWORK = re.compile(r"NETWORK_CONNECTION|REQUEST_?TIME|DEADLINE_EXCEEDED|HOST_NOT_FOUND")
-CURL = re.compile(r"curlCode: \d+, ([^;]*)|CURL error \[\d+\]=([^,]*)")
+CURL = re.compile(r"curlCode: \d+, ([^;]*)|CURL error \[\d+\]=([^,)]*)")
 NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|NOSUCHBUCKET")
 MISSING = re.compile(r"NO_SUCH_KEY|NOSUCHKEY|RESOURCE_NOT_FOUND|NOT_FOUND|NO_SUCH_UPLOAD")
 ELSEWHERE = re.compile(r"PERMANENT_?REDIRECT|AUTHORIZATION_?HEADER_?MALFORMED|HTTP status 301")

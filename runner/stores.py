@@ -34,6 +34,7 @@ CONNECT_TIMEOUT_S = 10.0
 FIRST_WAIT_S = 1.0  # doubled after each
 CHUNK_BYTES = 10 << 20  # Arrow's parts of an upload
 CHUNKS_ON_THE_WAY = 4  # each of which Arrow copies
+IDENTITIES = ("ETag", "generation")
 ANONYMOUS = "anonymous"  # as a user's name, in Arrow's own URIs of gs://
 
 S3_OPTIONS = {"region", "scheme", "endpoint_override", "tls_ca_file_path", "allow_bucket_creation"}
@@ -254,20 +255,34 @@ def _is_finished(filesystem: fs.FileSystem, before: fs.FileInfo, n_bytes: int) -
     return bool(now.size == n_bytes and now.mtime_ns != before.mtime_ns)
 
 
+def identity(stream: pa.NativeFile) -> dict[str, str]:
+    """What a store calls the state of a file that was opened."""
+    told = stream.metadata() or {}
+    return {
+        name: value.decode(errors="replace") if isinstance(value, bytes) else value
+        for name, value in told.items()
+        if name in IDENTITIES
+    }
+
+
 class StoreFile(io.RawIOBase):
     """A file in a store, to be read from any position; it says what is wrong in our words.
 
     Arrow lets the store write into the memory of the bytes that are read. Where these are fewer
-    than an error has, Arrow cannot see which error it is, and does not try again: we do.
+    than an error has, Arrow cannot see which error it is, and does not try again: we do. And of a
+    file that was replaced by a shorter one meanwhile, it reads more than there is, so whoever reads
+    to the end hears of a change.
     """
 
     def __init__(self, filesystem: fs.FileSystem, path: str, name: str) -> None:
         super().__init__()
         self._name = name
         self._attempts = attempts()
+        self._open = partial(filesystem.open_input_file, path)
         with plainly(name):
-            self._file = filesystem.open_input_file(path)
-        self._n_bytes = self._file.size()
+            self._file = self._open()
+            self._identity = identity(self._file)
+            self._n_bytes = self._file.size()
         self._at = 0
 
     def readable(self) -> bool:
@@ -291,6 +306,8 @@ class StoreFile(io.RawIOBase):
             return b""
         found = self._read_at(n_bytes)
         self._at += len(found)
+        if self._at == self._n_bytes:
+            self._check_unchanged()
         return found
 
     def readall(self) -> bytes:
@@ -313,8 +330,9 @@ class StoreFile(io.RawIOBase):
                 time.sleep(FIRST_WAIT_S * 2 ** (attempt - 1))
             else:
                 break
-        if len(found) != n_bytes:
-            raise StoreError(
-                f"only {len(found):,} bytes came of {n_bytes:,}: the file has changed. Run again."
-            )
         return found
+
+    def _check_unchanged(self) -> None:
+        with plainly(self._name), self._open() as now:
+            if identity(now) != self._identity or now.size() != self._n_bytes:
+                raise StoreError("the file has changed while it was read. Run again.")

@@ -64,7 +64,7 @@ class FaultyServer:
         self._server.server_close()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        name = handler.path.rpartition("/")[2]
+        name = handler.path.partition("?")[0].rpartition("/")[2]
         headers = handler.headers
         with self.lock:
             self.seen.append((name, headers.get("Range"), headers.get("If-Range")))
