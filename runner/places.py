@@ -193,8 +193,9 @@ class Place:
             if self.is_local:
                 shutil.rmtree(self.path)
                 return
-            with plainly(self.name):
-                self.filesystem.delete_dir(self.path)
+            if self.is_folder():
+                with plainly(self.name):
+                    self.filesystem.delete_dir(self.path)
 
 
 def _sync(file: Path) -> None:

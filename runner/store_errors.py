@@ -28,12 +28,14 @@ BUSY = re.compile(
     r"RESOURCE_EXHAUSTED"
 )
 NETWORK = re.compile(r"NETWORK_CONNECTION|REQUEST_?TIME|DEADLINE_EXCEEDED|HOST_NOT_FOUND")
-CURL = re.compile(r"curlCode: \d+, ([^;]*)|CURL error \[\d+\]=([^,)]*)")
+CURL = re.compile(r"curlCode: \d+, ([^;]*)|CURL error \[\d+\]=((?:(?! error_info)[^,()])*)")
 NO_BUCKET = re.compile(r"NO_SUCH_BUCKET|NOSUCHBUCKET")
 MISSING = re.compile(r"NO_SUCH_KEY|NOSUCHKEY|RESOURCE_NOT_FOUND|NOT_FOUND|NO_SUCH_UPLOAD")
 ELSEWHERE = re.compile(r"PERMANENT_?REDIRECT|AUTHORIZATION_?HEADER_?MALFORMED|HTTP status 301")
 
 AWS_KEYS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+AWS_TRIES = f"attempts with {ATTEMPTS_VARIABLE}"
+GOOGLE_TRIES = "time with ?retry_limit_seconds=N"
 GOOGLE_KEYS = "Set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials"
 
 
@@ -64,8 +66,7 @@ KINDS = (  # what the code says, which statuses say the same, and what to tell
     (
         BUSY,
         {"429", "500", "502", "503", "504"},
-        "the store is busy ({code}) and remained so. Run again later, or allow it more attempts "
-        f"with {ATTEMPTS_VARIABLE}.",
+        "the store is busy ({code}) and remained so. Run again later, or allow it more {more}.",
     ),
     (MISSING, {"404"}, "no such file. Check the path."),
 )
@@ -84,7 +85,7 @@ def reason(error: BaseException) -> str:
 
 
 def _of_a_store(said: str, found: re.Match[str]) -> str:
-    keys = GOOGLE_KEYS if found.re is GOOGLE else AWS_KEYS
+    keys, more = (GOOGLE_KEYS, GOOGLE_TRIES) if found.re is GOOGLE else (AWS_KEYS, AWS_TRIES)
     name, status = _first(CODE, said) or found[1], _first(HTTP_STATUS, said)
     code = f"HTTP status {status}" if name == "UNKNOWN" else name
     upper, curl = f"{found[1]} {name}".upper(), _first(CURL, said)
@@ -92,7 +93,7 @@ def _of_a_store(said: str, found: re.Match[str]) -> str:
         code = curl.strip().lower()
     for pattern, statuses, text in KINDS:
         if pattern.search(upper) or status in statuses or (curl and pattern is NETWORK):
-            return text.format(code=code, keys=keys)
+            return text.format(code=code, keys=keys, more=more)
     return f"{cut(without_user(said))}. Check the address, and run again."
 
 

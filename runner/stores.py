@@ -212,8 +212,7 @@ def upload(filesystem: fs.FileSystem, path: str, part: Path) -> None:
 
     Arrow finishes an upload when its stream is closed or collected, with whatever was written. So
     one that did not go well is neither closed nor ever collected: what was sent of it stays
-    invisible, until the store's rule for unfinished uploads removes it. In the background a part
-    that fails makes all that follows fail; in the foreground Arrow would finish without it.
+    invisible, until the store's rule for unfinished uploads removes it.
 
     Raises
     ------
@@ -221,7 +220,7 @@ def upload(filesystem: fs.FileSystem, path: str, part: Path) -> None:
         Where the file is not there now as it is here.
     """
     n_bytes = part.stat().st_size
-    before = filesystem.get_file_info(path) if n_bytes >= CHUNK_BYTES else None
+    before = filesystem.get_file_info(path)
     # Arrow would otherwise compress what has the name of something compressed.
     stream = filesystem.open_output_stream(path, compression=None)
     try:
@@ -232,13 +231,21 @@ def upload(filesystem: fs.FileSystem, path: str, part: Path) -> None:
                 if n_chunks % CHUNKS_ON_THE_WAY == 0:
                     stream.flush()
         stream.flush()
-    except BaseException:
+    except BaseException as e:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))  # never collected
+        if filesystem.type_name == "gcs":  # where a store was seen that ended one too early
+            now = _changed(filesystem, before)
+            if now is not None and now.size != n_bytes:
+                filesystem.delete_file(path)
+        if isinstance(e, ValueError):  # Arrow's, of a stream that such a store has closed
+            raise OSError("the store ended the upload too early. Run again.") from None
         raise
     try:
         stream.close()
     except OSError:
-        if before is None or not _is_finished(filesystem, before, n_bytes):
+        # It may have been finished, and only the answer lost.
+        now = _changed(filesystem, before)
+        if now is None or now.size != n_bytes:
             raise
     stored = filesystem.get_file_info(path).size
     if stored != n_bytes:
@@ -246,13 +253,13 @@ def upload(filesystem: fs.FileSystem, path: str, part: Path) -> None:
         raise OSError(f"{stored} bytes were stored; expected {n_bytes:,}. Run again.")
 
 
-def _is_finished(filesystem: fs.FileSystem, before: fs.FileInfo, n_bytes: int) -> bool:
-    """Whether an upload was finished all the same, and only the answer lost."""
+def _changed(filesystem: fs.FileSystem, before: fs.FileInfo) -> fs.FileInfo | None:
+    """What is there now, where it is not what was there before."""
     try:
         now = filesystem.get_file_info(before.path)
     except OSError:
-        return False
-    return bool(now.size == n_bytes and now.mtime_ns != before.mtime_ns)
+        return None
+    return now if now.type == fs.FileType.File and now.mtime_ns != before.mtime_ns else None
 
 
 def identity(stream: pa.NativeFile) -> dict[str, str]:
