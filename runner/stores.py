@@ -6,6 +6,7 @@ Apache Arrow, `cpp/src/arrow/filesystem/s3fs.cc`: an output stream finishes its 
 closed, also by its destructor, whatever has been written.
 """
 
+import contextlib
 import ctypes
 import datetime as dt
 import io
@@ -78,7 +79,7 @@ def open_store(scheme: str, rest: str) -> tuple[fs.FileSystem, str]:
         filesystem = opened(bucket, user, tuple(sorted(options.items())), _settings())
         path = f"{bucket}{slash}{unquote(key)}".rstrip("/")
         return filesystem, filesystem.normalize_path(path)
-    except (OSError, ValueError, pa.ArrowException) as e:
+    except (OSError, TypeError, ValueError, pa.ArrowException) as e:  # TypeError: an old Arrow
         raise PlaceError(f"{shown}: {reason(e)}") from None
 
 
@@ -156,9 +157,8 @@ def _s3(
     elif user:
         key, _, secret = user.partition(":")
         more |= {"access_key": unquote(key), "secret_key": unquote(secret)}
-    if bundle := told.get("tls_ca_file_path") or given.get("AWS_CA_BUNDLE"):
-        more["tls_ca_file_path"] = bundle
-    return fs.S3FileSystem(
+    make = partial(
+        fs.S3FileSystem,
         endpoint_override=endpoint.rstrip("/") or None,
         scheme=scheme or "https",
         region=region,
@@ -166,10 +166,15 @@ def _s3(
         connect_timeout=min(timeout_s, CONNECT_TIMEOUT_S),
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts()),
         allow_bucket_creation=told.get("allow_bucket_creation") in {"true", "1"},
-        allow_delayed_open=True,  # a small file is one request
-        background_writes=True,  # a part that failed is remembered: see `upload`
+        background_writes=True,  # several parts at a time
         **more,
     )
+    if certificates := told.get("tls_ca_file_path"):
+        return make(tls_ca_file_path=certificates)
+    if certificates := given.get("AWS_CA_BUNDLE"):
+        with contextlib.suppress(TypeError):  # pyarrow 20 and before have no such option
+            return make(tls_ca_file_path=certificates)
+    return make()
 
 
 def _region_of(bucket: str, otherwise: str | None) -> str:
@@ -259,7 +264,9 @@ def _changed(filesystem: fs.FileSystem, before: fs.FileInfo) -> fs.FileInfo | No
         now = filesystem.get_file_info(before.path)
     except OSError:
         return None
-    return now if now.type == fs.FileType.File and now.mtime_ns != before.mtime_ns else None
+    if now.type != fs.FileType.File:
+        return None
+    return now if (now.size, now.mtime_ns) != (before.size, before.mtime_ns) else None
 
 
 def identity(stream: pa.NativeFile) -> dict[str, str]:
