@@ -38,6 +38,7 @@ RUNTIME_ERRORS: tuple[type[Exception], ...] = (
 TARGET = "onnxruntime"
 FOLDED_BYTES = 1 << 20  # computed once by a lean session
 LARGE_BYTES = 1 << 28  # of weights: one session at a time
+HYBRID_TASKS = 4  # that onnxruntime counts for a thread, where cores are of two kinds
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,13 @@ class Engine:
         At first without slots.
     prefilled, decoded : Work
         What was done so far.
+    threads : int
+        As given.
     """
 
     def __init__(self, model: Model, threads: int, *, profiled: bool = False) -> None:
         self.hparams = model.hparams
+        self.threads = threads
         kept_in = np.float32 if model.kv_scales is None else np.int8
         self.cache = SlotCache(model.hparams, kept_in)
         self._apart = SlotCache(model.hparams, kept_in)
@@ -112,6 +116,7 @@ class Engine:
             name: open_session(graph, threads, profiled=profiled) for name, graph in graphs.items()
         }
         self._step: _Step | None = None
+        self._step_is_for = (0, False, False)  # slots, whether an idle one too, and logits
 
     def describe(self) -> dict[str, Any]:
         """What it runs, with the hash of each graph."""
@@ -175,17 +180,33 @@ class Engine:
         """
         start_s = time.perf_counter()
         n = len(tokens)
-        step = self._step
-        if step is None or len(step.past) != n or (step.logits is None) == with_logits:
-            cache = [array[:n] for array in self.cache.arrays]
+        idle = self._splits_attention(past)
+        if self._step is None or self._step_is_for != (n, idle, with_logits):
+            slots = self.cache.with_idle if idle else self.cache.arrays
+            cache = [array[: n + idle] for array in slots]
             n_vocab = self.hparams["n_vocab"] if with_logits else None
-            step = _Step(self._sessions["step"], cache, 1, 1, n_vocab, in_place=self._in_place)
-            self._step = step
-        step.inputs[:, 0] = tokens
-        step.past[:] = past
+            self._step = _Step(
+                self._sessions["step"], cache, 1, 1, n_vocab, in_place=self._in_place
+            )
+            self._step_is_for = (n, idle, with_logits)
+        step = self._step
+        step.inputs[-n:, 0] = tokens
+        step.past[-n:] = past
         step.run()
         self._count(self.decoded, n, start_s)
-        return Decoded(step.tokens, step.logprobs, step.logits)
+        logits = None if step.logits is None else step.logits[-n:]
+        return Decoded(step.tokens[-n:], step.logprobs[-n:], logits)
+
+    def _splits_attention(self, past: IntArray) -> bool:
+        """Whether onnxruntime might share out one row's attention among threads.
+
+        It does so with rows of one length that have fewer heads than there are threads, and then
+        adds up in another order. A row of another length beside them, idle and as short as can be,
+        keeps it from that.
+        """
+        tasks = HYBRID_TASKS * self.threads if self.threads > 1 else 1
+        few = len(past) * self.hparams["n_head"] < tasks
+        return self._in_place and few and bool(np.all(past == past[0]))
 
     def _prefill_step(self, cache: list[CacheArray], n_seq: int) -> "_Step":
         session = self._sessions.get("prefill", self._sessions["step"])

@@ -46,6 +46,8 @@ class SlotCache:
         Sequences, and tokens of each; at first none.
     token_bytes : int
         Of one token of one sequence.
+    arrays, with_idle : list of array
+        The slots; and the same memory with one more slot before them, which is nobody's.
     """
 
     def __init__(self, hparams: HParams, dtype: npt.DTypeLike = np.float32) -> None:
@@ -54,6 +56,7 @@ class SlotCache:
         self.n_slots = self.n_cap = 0
         shape = (0, hparams["n_head"], 0, hparams["n_embd"] // hparams["n_head"])
         self.arrays = [self._untouched(shape) for _ in range(2 * hparams["n_layer"])]
+        self.with_idle = list(self.arrays)
 
     def resize(self, n_slots: int, n_cap: int, lengths: npt.NDArray[np.int64]) -> None:
         """Go on with other numbers of slots and places; slot i keeps its first `lengths[i]` tokens.
@@ -61,8 +64,9 @@ class SlotCache:
         Array by array, so that no more than one is held twice.
         """
         for n, old in enumerate(self.arrays):
-            shape = (n_slots, old.shape[1], n_cap, old.shape[3])
-            self.arrays[n] = self._untouched(shape)
+            shape = (n_slots + 1, old.shape[1], n_cap, old.shape[3])
+            self.with_idle[n] = self._untouched(shape)
+            self.arrays[n] = self.with_idle[n][1:]
             for slot, length in enumerate(lengths.tolist()):
                 self.arrays[n][slot, :, :length] = old[slot, :, :length]
         self.n_slots, self.n_cap = n_slots, n_cap

@@ -2,22 +2,17 @@
 
 import json
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reference import HParams, load_model
-from reference.checkpoint.weights import Checkpoint
+from reference import HParams
 from runner import RunSettings, run
-from runner.batch_size import BatchSize
 from runner.engine import Engine
-from runner.generate import RunningSequence
 from runner.int8 import in_int8
-from runner.records import Prompt
-from runner.scheduler import Scheduler
+from tests.laws.sequences import assert_same, complete, model_of
 
 WORDS = [
     "one",
@@ -111,42 +106,6 @@ def test_order_and_threads_do_not_matter(jobs, baseline):
 # The scheduler itself: the very logits, bit for bit.
 
 
-def complete(engine, prompts, *, size=None, limits=None, most_bytes=1 << 30, n_ctx=256):
-    """Each prompt's ids, log-probability and logits, run together through one scheduler."""
-    sequences = [
-        RunningSequence(
-            Prompt(row, "", list(ids), (limits or [3] * len(prompts))[row]),
-            None,
-            [],
-            None,
-            n_ctx,
-            keep_logits=True,
-        )
-        for row, ids in enumerate(prompts)
-    ]
-    scheduler = Scheduler(engine, BatchSize(size), most_bytes)
-    scheduler.add(sequences)
-    while scheduler.step() or scheduler.n_running or scheduler.n_waiting:
-        pass
-    return [(s.ids, s.logprob, np.array(s.logits)) for s in sequences], scheduler.occupancy
-
-
-def assert_same(found, expected):
-    for (ids, logprob, logits), (ids_2, logprob_2, logits_2) in zip(found, expected, strict=True):
-        assert ids == ids_2
-        assert logprob == logprob_2
-        np.testing.assert_array_equal(logits, logits_2)
-
-
-def model_of(hparams, params, tokenizer):
-    return replace(
-        load_model("demo"),
-        hparams=hparams,
-        tokenizer=tokenizer,
-        checkpoint=Checkpoint.in_memory(hparams, params),
-    )
-
-
 SIZES = {"no fused attention": (3, 36, 2), "one block": (2, 32, 1), "one head": (1, 64, 2)}
 MODELS = [name + dtype for name in ["demo", *SIZES] for dtype in ("", " in int8")]
 
@@ -219,30 +178,3 @@ def test_little_memory_and_much(engine):
     little, tight = complete(engine, prompts, limits=limits, most_bytes=300 * token_bytes)
     assert tight.most_slots < easy.most_slots == 10
     assert_same(little, much)
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("dtype", ["float32", "int8"])
-def test_invariance_at_the_shapes_of_gpt2_124m(gpt2_tokenizer, random_params, dtype):
-    """Random weights, real sizes: other kernels of the matrix products come into play there."""
-    sizes = HParams(n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_layer=12)
-    model = model_of(sizes, random_params(sizes), gpt2_tokenizer)
-    model = in_int8(model) if dtype == "int8" else model
-    rng = np.random.default_rng(0)
-    header = rng.integers(0, 50257, 150).tolist()
-    lengths = [1, 2, 3, 17, 33, 64, 65, 66, 129, 130, 131, 257, 258, 300, 513, 514, 640, 1000]
-    prompts = [rng.integers(0, 50257, n).tolist() for n in lengths]
-    prompts += [header + ids for ids in prompts[:6]]
-    limits = [3, 9, 4] * 8
-    one, two = Engine(model, threads=1), Engine(model, threads=2)
-    alone = [
-        complete(two, [ids], limits=[n], n_ctx=1024)[0][0]
-        for ids, n in zip(prompts, limits, strict=True)
-    ]
-    for engine, size in ((two, 1), (two, 5), (two, 24), (one, 24)):
-        assert_same(complete(engine, prompts, size=size, limits=limits, n_ctx=1024)[0], alone)
-    shuffled = random.Random(0).sample(range(24), 24)
-    found, _ = complete(
-        two, [prompts[n] for n in shuffled], limits=[limits[n] for n in shuffled], n_ctx=1024
-    )
-    assert_same(found, [alone[n] for n in shuffled])
