@@ -57,10 +57,18 @@ class RunningSequence:
         self.chosen: list[int] = []
         self.logits: list[FloatArray] = []
         self.finish_reason = None if self.limit else FinishReason.LENGTH
+        self._n_ctx = n_ctx
         self._tokenizer = tokenizer
         self._stop = [text.encode() for text in stop]
         self._stopped = b""  # the text, where it is looked at for a stop
         self._eos_id = eos_id
+
+    def anew(self) -> "RunningSequence":
+        """The same prompt before its first token; its logits are not kept."""
+        stop = [text.decode() for text in self._stop]
+        return RunningSequence(
+            self.prompt, self._tokenizer, stop, self._eos_id, self._n_ctx, keep_logits=False
+        )
 
     @property
     def n_tokens(self) -> int:
