@@ -198,7 +198,7 @@ def main() -> None:
     for name_or_folder in args.models:
         model = str(DEMO_DIR) if name_or_folder == DEMO else name_or_folder
         sizes = json.loads((Path(model) / "config.json").read_text())
-        rows = make_rows(args.rows, sizes["vocab_size"], sizes["n_ctx"], args.new_tokens)
+        rows = make_rows(args.rows, sizes["vocab_size"], sizes["n_positions"], args.new_tokens)
         threads = args.threads or (PEER_THREADS if args.as_peer else THREADS)
         batch_sizes = args.sizes or (PEER_SIZES if args.as_peer else SIZES)
         for dtype in ["float32"] if args.as_peer else args.dtypes:
