@@ -84,7 +84,7 @@ class Scheduler:
         store_bytes = int(STORE_SHARE * most_bytes)
         least = self._token_bytes * engine.hparams["n_ctx"]
         self._most_bytes = max(most_bytes - store_bytes, least)
-        self._store = PrefixStore(most_bytes - self._most_bytes)
+        self._store = PrefixStore(max(most_bytes - self._most_bytes, 0))
         self._waiting: deque[Waiting] = deque()
         self._slots: list[RunningSequence | None] = []
         self._taken: list[tuple[int, Waiting]] = []  # in a slot, but not taken in yet
