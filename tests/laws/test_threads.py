@@ -37,7 +37,7 @@ def test_any_number_of_threads(name, dtype, demo, random_params):
     prompts += [header + ids for ids in prompts[:5]]
     limits = [2, 5, 3] * 5
     expected, _ = complete(Engine(model, threads=1), prompts, size=1, limits=limits)
-    for threads, size in ((2, None), (3, 4), (5, None), (8, 1), (16, 5)):
+    for threads, size in ((2, None), (3, 4), (8, 1), (16, 5)):
         found, _ = complete(Engine(model, threads), prompts, size=size, limits=limits)
         assert_same(found, expected)
 
