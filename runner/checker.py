@@ -1,8 +1,7 @@
 """The logits that a job really used, compared with those of the NumPy reference."""
 
-import random
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from .check_report import CheckReport, Int8Loss
 from .comparison import INT8_SHARE, Comparison, compare
 from .generate import RunningSequence
 from .kv_cache import FloatArray
+from .sample import RowSample
 
 FLOAT_BYTES = 4
 
@@ -58,22 +58,12 @@ class Checker:
         self._most_bytes = most_bytes
         self._stretches: defaultdict[int, list[Comparison]] = defaultdict(list)  # by row
         self._part_of = part_of
-        count = n_rows if check_rows is None else min(check_rows, n_rows)
-        self._chosen: Collection[int] = range(n_rows)  # all: a set of them would grow with the job
-        if count < n_rows:
-            self._chosen = set(random.Random(seed).sample(range(n_rows), count))  # noqa: S311
-        self._asked = 0
-        self._due = 0
+        self._sample = RowSample(n_rows, check_rows, seed)
         self.reports: defaultdict[int, CheckReport] = defaultdict(CheckReport)
 
     def wants(self, *, usable: bool) -> bool:
         """Whether to check the next row; asked once for every row, in input order."""
-        self._due += self._asked in self._chosen
-        self._asked += 1
-        if not (usable and self._due):
-            return False
-        self._due -= 1
-        return True
+        return self._sample.wants(usable=usable)
 
     def check(self, sequence: RunningSequence) -> None:
         """Compare all positions of a finished sequence that recorded its logits."""

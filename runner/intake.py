@@ -13,6 +13,7 @@ from reference import Model
 from .checker import Checker
 from .errors import InputError
 from .generate import RunningSequence
+from .invariance import InvarianceCheck
 from .prompts import to_prompt
 from .reader import Chunk
 from .records import Completion, Prompt, Reject, Result
@@ -60,6 +61,8 @@ class Intake:
         For its tokenizer and sizes.
     checker : Checker
         Chooses the rows whose logits are kept.
+    invariance : InvarianceCheck
+        Chooses the rows that are run once more.
     known : dict of int to Completion, optional
         Answers of an earlier run, by row.
 
@@ -74,11 +77,13 @@ class Intake:
         settings: RunSettings,
         model: Model,
         checker: Checker,
+        invariance: InvarianceCheck,
         known: dict[int, Completion] | None = None,
     ) -> None:
         self._settings = settings
         self._model = model
         self._checker = checker
+        self._invariance = invariance
         self._known = known or {}
         self.repeated_rows = 0
         self._open: deque[OpenChunk] = deque()
@@ -108,6 +113,7 @@ class Intake:
             if isinstance(prompt, Reject):
                 self._refuse_if_asked(prompt)
                 self._checker.wants(usable=False)
+                self._invariance.wants(row.row, usable=False)
                 self._settle(opened, place, prompt)
             elif (sequence := self._sequence(opened, place, row, prompt)) is not None:
                 sequences.append(sequence)
@@ -115,6 +121,7 @@ class Intake:
 
     def finish(self, sequence: RunningSequence) -> None:
         """Give a sequence's result to the rows that wait for it."""
+        self._invariance.keep(sequence)
         answer = self._running.pop(sequence.prompt.row)
         answer.result = sequence.result()
         for opened, place, row in answer.rows:
@@ -152,7 +159,8 @@ class Intake:
         key = _key(prompt.ids, limit, stop)
         answer = self._answers.get(key)
         proven = answer is not None and answer.checked
-        wanted = self._checker.wants(usable=limit > 0 and not proven)
+        kept = self._checker.wants(usable=limit > 0 and not proven)
+        wanted = self._invariance.wants(row.row, usable=limit > 0) or kept
         known = self._known.pop(row.row, None)
         if known is not None and not wanted:
             self._settle(opened, place, known)
@@ -166,7 +174,7 @@ class Intake:
                 self._settle(opened, place, _for_row(answer.result, row))
             return None
         # A row that is to be checked is run, though its answer may be known.
-        answer = self._answers[key] = Answer([(opened, place, row)], checked=wanted)
+        answer = self._answers[key] = Answer([(opened, place, row)], checked=kept)
         tokenizer = self._model.tokenizer
         sequence = RunningSequence(
             prompt,
@@ -174,7 +182,7 @@ class Intake:
             stop,
             None if self._settings.ignore_eos else tokenizer.eos_id,
             self._model.hparams["n_ctx"],
-            keep_logits=wanted,
+            keep_logits=kept,
         )
         self._running[prompt.row] = answer
         if sequence.finish_reason is not None:  # asked for nothing

@@ -1,6 +1,5 @@
 """The rows of a job once more, each alone: company must not show in a single bit."""
 
-import random
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from .engine import Engine
 from .generate import RunningSequence
 from .messages import shown
 from .records import Completion, Result
+from .sample import RowSample
 from .scheduler import Scheduler
 
 NAMED_ROWS = 10  # differing rows that a report names
@@ -85,10 +85,8 @@ class InvarianceCheck:
     """
 
     def __init__(self, n_rows: int, n_checked: int | None, seed: int) -> None:
-        count = n_rows if n_checked is None else min(n_checked, n_rows)
         # Not the rows that a check of the logits chooses with the same seed.
-        self._chosen = set(random.Random(f"alone {seed}").sample(range(n_rows), count))  # noqa: S311
-        self._due = 0
+        self._sample = RowSample(n_rows, n_checked, f"alone {seed}")
         self._awaited: set[int] = set()
         self._kept: list[tuple[RunningSequence, Result]] = []
 
@@ -98,12 +96,10 @@ class InvarianceCheck:
         One that is wanted has to be generated, though its answer may be known: `keep` is given
         its sequence. A row is usable if it is to get at least one token.
         """
-        self._due += row in self._chosen
-        if not (usable and self._due):
-            return False
-        self._due -= 1
-        self._awaited.add(row)
-        return True
+        wanted = self._sample.wants(usable=usable)
+        if wanted:
+            self._awaited.add(row)
+        return wanted
 
     def keep(self, sequence: RunningSequence) -> None:
         """Remember a finished sequence, if its row is wanted."""

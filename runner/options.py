@@ -115,6 +115,15 @@ def job_options(command: F) -> F:
             "--seed", default=0, show_default=True, help="Chooses the rows that are checked."
         ),
         click.option(
+            "--check-invariance",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            metavar="N",
+            help="Rows that are run once more at the end, each alone: other bits end the job with "
+            "exit code 4.",
+        ),
+        click.option(
             "--check-rows",
             type=NumberOr("all", 0),
             default=8,

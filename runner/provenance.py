@@ -67,6 +67,7 @@ def provenance(
         "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "elapsed_s": report.elapsed_s,
         "check": report.check.as_dict(),
+        "invariance": report.invariance.as_dict(),
         "versions": versions(),
     }
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from .check_report import CheckReport
 from .errors import InputError
+from .invariance import InvarianceReport
 from .parts import PartRecord
 from .records import Reject
 
@@ -48,6 +49,8 @@ class RunReport:
         How the model ran: sequences that ran together, tokens per second, memory.
     check : CheckReport
         The comparison with the reference.
+    invariance : InvarianceReport
+        Rows that this run ran once more, alone.
     provenance : dict
         What was written into the footer and the manifest.
     """
@@ -64,6 +67,7 @@ class RunReport:
     elapsed_s: dict[str, float] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     check: CheckReport = field(default_factory=CheckReport)
+    invariance: InvarianceReport = field(default_factory=InvarianceReport)
     provenance: dict[str, Any] = field(default_factory=dict)
     first_bad_row: Reject | None = None
 
@@ -81,7 +85,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> ExitCode:
-        if not self.check.agrees:
+        if not (self.check.agrees and self.invariance.agrees):
             return ExitCode.DISAGREES
         return ExitCode.BAD_ROWS if self.bad_rows else ExitCode.DONE
 
@@ -91,12 +95,15 @@ class RunReport:
         if self.bad_rows:
             some = "1 bad row is" if self.bad_rows == 1 else f"{self.bad_rows:,} bad rows are"
             lines.append(f"{some} kept with finish_reason = error; the first: {self.first_bad_row}")
-        if not self.check.agrees:
+        if not (self.check.agrees and self.invariance.agrees):
             lines.append(
                 "The output is kept and marked. Find out why before using it: `runner check` "
                 "tests an export, `runner inspect` shows the versions."
             )
-        return "\n".join([*lines, self.check.summary()])
+        lines.append(self.check.summary())
+        if self.invariance.rows:
+            lines.append(self.invariance.summary())
+        return "\n".join(lines)
 
     def _time(self) -> list[str]:
         said = f"{self.output}: {self.rows:,} rows, {self.completion_tokens:,} tokens"

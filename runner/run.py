@@ -16,6 +16,7 @@ from .inputs import input_files
 from .int8 import in_int8
 from .intake import Intake
 from .interrupts import Interrupts
+from .invariance import InvarianceCheck
 from .key import job_key
 from .output import Output, open_output
 from .parts import Part, PartRecord, Plan, good_part_rows, shard_rows
@@ -129,8 +130,9 @@ class Job:
             check_bytes,
             self.plan.part_of,
         )
+        invariance = InvarianceCheck(n_rows, settings.check_invariance, settings.seed)
         pipeline = Pipeline(
-            Intake(settings, model, checker, output.answers()),
+            Intake(settings, model, checker, invariance, output.answers()),
             Scheduler(engine, BatchSize(settings.batch_size), memory - check_bytes),
             checker,
             clock,
@@ -147,6 +149,7 @@ class Job:
         report.engine = pipeline.figures() | {"peak_bytes": peak_bytes()}
         if settings.profiled:
             report.engine["operators_s"] = engine.operator_seconds()
+        report.invariance = invariance.run(engine)
         report.provenance = provenance(
             settings, report, model, engine, self.key, self.plan, started
         )

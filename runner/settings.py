@@ -66,6 +66,8 @@ class RunSettings:
         `left` keeps the end of a prompt that is too long; None makes it a bad row.
     check_rows : int or None
         Rows whose logits are compared with the reference; None means all.
+    check_invariance : int
+        Rows that are run once more when all are done, each alone: they must get the same bits.
     seed : int
         Chooses the rows that are checked.
     profiled : bool
@@ -97,6 +99,7 @@ class RunSettings:
     on_error: str = "skip"
     truncate_prompt: str | None = None
     check_rows: int | None = 8
+    check_invariance: int = 0
     seed: int = 0
     profiled: bool = False
     metrics: str | None = None
@@ -114,6 +117,7 @@ class RunSettings:
             "limit": (self.limit, 1),
             "part_rows": (self.part_rows, 1),
             "check_rows": (self.check_rows, 0),
+            "check_invariance": (self.check_invariance, 0),
         }
         faults = [
             f"{name} is {value}; expected {least} or more."

@@ -9,7 +9,10 @@ from runner import RunSettings, run
 from runner import intake as module
 from runner.checker import Checker
 from runner.intake import Intake
+from runner.invariance import InvarianceCheck
 from runner.records import Completion, Reject, Request
+
+NOBODY = InvarianceCheck(0, 0, 0)
 
 
 class Rows:
@@ -23,7 +26,7 @@ def request(row, prompt, limit=None):
 
 @pytest.fixture
 def intake(demo):
-    return Intake(RunSettings("in", "out", max_new_tokens=5), demo, Checker(demo, 10, 0, 0))
+    return Intake(RunSettings("in", "out", max_new_tokens=5), demo, Checker(demo, 10, 0, 0), NOBODY)
 
 
 def finish(intake, sequence, ids=(7, 8)):
@@ -55,7 +58,7 @@ def test_the_same_prompt_and_limit_is_run_once(intake):
 
 def test_stop_texts_of_a_row_are_its_own(demo):
     settings = RunSettings("in", "out", max_new_tokens=5, stop=("job",))
-    intake = Intake(settings, demo, Checker(demo, 10, 0, 0))
+    intake = Intake(settings, demo, Checker(demo, 10, 0, 0), NOBODY)
     stops = [None, ("job",), ("row",), ("row", "job"), (), ("row",)]
     rows = [Request(n, "", "one", None, stop) for n, stop in enumerate(stops)]
     assert [s.prompt.row for s in intake.open(Rows(rows))] == [0, 2, 3, 4]
@@ -82,7 +85,7 @@ def test_a_row_that_is_checked_is_run_though_its_answer_is_known(demo):
         def wants(self, *, usable):
             return next(self.rows) in (1, 2) and usable
 
-    intake = Intake(RunSettings("in", "out"), demo, SecondAndThird())
+    intake = Intake(RunSettings("in", "out"), demo, SecondAndThird(), NOBODY)
     sequences = intake.open(Rows([request(n, "one") for n in range(4)]))
     assert [(s.prompt.row, s.keep_logits) for s in sequences] == [(0, False), (1, True)]
     for sequence in sequences:
@@ -141,7 +144,7 @@ def test_what_is_awaited_is_not_forgotten(intake, monkeypatch):
 def test_answers_of_an_earlier_run_are_not_computed_again(demo):
     known = {0: Completion(" x", [5], 1, "length", -1.5), 2: Completion(" y", [6], 1, "stop", -2.5)}
     checker = Checker(demo, 3, 1, next(s for s in range(99) if sample(s) == 2))
-    intake = Intake(RunSettings("in", "out"), demo, checker, dict(known))
+    intake = Intake(RunSettings("in", "out"), demo, checker, NOBODY, dict(known))
     sequences = intake.open(Rows([request(n, text) for n, text in enumerate("abc")]))
     assert [s.prompt.row for s in sequences] == [1, 2]  # the last is to be checked
     finish(intake, sequences[0])

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from runner.batch_size import BatchSize
+from runner.cli import cli
 from runner.engine import Engine
 from runner.generate import RunningSequence
 from runner.int8 import in_int8
-from runner.invariance import InvarianceCheck, InvarianceReport, differences
+from runner.invariance import InvarianceCheck, InvarianceReport, alone, differences
 from runner.records import Completion, FinishReason, Prompt, Reject
 from runner.scheduler import Scheduler
 
@@ -184,3 +186,30 @@ def test_a_report_names_some_rows_and_counts_the_others():
     one = InvarianceReport(threads=[2])
     one.add("in.jsonl:1", [])
     assert one.summary() == "invariance: ok: 1 row alone gave the same bits"
+
+
+@pytest.mark.parametrize("output", ["out.parquet", "out.jsonl"])
+def test_a_job_runs_some_rows_again(tmp_path, output):
+    rows = [{"prompt": f"{n % 9} two three"} for n in range(60)] + [{"prompt": 7}] * 30
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["batch", str(tmp_path / "in.jsonl"), str(tmp_path / output), "--max-new-tokens=3"]
+    result = CliRunner().invoke(cli, [*command, "--check-invariance=90", "--part-rows=20"])
+    assert result.exit_code == 3
+    # Those that share an answer, too; where a chosen row is bad, none is left to stand in for it.
+    assert "invariance: ok: 60 rows alone gave the same bits" in result.stderr
+    manifest = json.loads((tmp_path / f"{output}.manifest.json").read_text())
+    assert manifest["invariance"]["rows"] == 60
+
+
+def test_a_job_whose_rows_are_others_alone_is_marked(tmp_path, monkeypatch):
+    (tmp_path / "in.jsonl").write_text('{"prompt": "one"}\n{"prompt": "two"}\n')
+
+    def otherwise(engine, sequence):
+        found = alone(engine, sequence)
+        return replace(found, logprob=float(np.nextafter(np.float32(found.logprob), 0)))
+
+    monkeypatch.setattr("runner.invariance.alone", otherwise)
+    command = ["batch", str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")]
+    result = CliRunner().invoke(cli, [*command, "--check-invariance=1", "--max-new-tokens=2"])
+    assert result.exit_code == 4
+    assert "invariance: FAILED: 1 of 1 row alone gave others" in result.stderr

@@ -265,9 +265,9 @@ def test_a_signal_ends_the_step_and_keeps_every_answer(prompts, tmp_path, number
     taken = []
     original = Intake.__init__
 
-    def init(self, settings, model, checker, known=None):
+    def init(self, settings, model, checker, invariance, known=None):
         taken.append(len(known))
-        original(self, settings, model, checker, known)
+        original(self, settings, model, checker, invariance, known)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Intake, "__init__", init)
