@@ -2,25 +2,13 @@
 
 from collections.abc import Iterable
 from itertools import islice
-from typing import Any
 
-SHOWN_CHARACTERS = 40
+from reference.messages import SHOWN_CHARACTERS, printable, shown
+
+__all__ = ["cut", "is_unicode", "printable", "shown", "shown_names"]
+
 SHOWN_NAMES = 20
 SAID_CHARACTERS = 240
-
-
-def shown(value: Any) -> str:
-    """A value in ASCII, cut where it is long."""
-    if value is None:
-        return "null"
-    try:
-        text = ascii(value[: SHOWN_CHARACTERS + 1] if isinstance(value, (str, bytes)) else value)
-    except (
-        RecursionError,
-        ValueError,
-    ):  # nesting or numbers that JSON takes, and Python's repr not
-        return f"a {type(value).__name__}"
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def shown_names(names: Iterable[str]) -> str:
@@ -40,11 +28,6 @@ def cut(text: str) -> str:
 def first_line(error: Exception) -> str:
     """The start of what another library raised."""
     return cut(str(error).split("\n", maxsplit=1)[0].rstrip("."))
-
-
-def printable(text: str) -> str:
-    """A message without characters that a terminal would obey."""
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def is_unicode(text: str) -> bool:
