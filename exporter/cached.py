@@ -18,6 +18,7 @@ from reference.tree import leaves
 from .errors import ExportError
 from .graph import Graph
 from .model import Weights, to_onnx
+from .package import outside
 
 KIND = "graphs"
 
@@ -75,7 +76,7 @@ def traced_onnx(trace_graph: Callable[..., Graph], model: Model, **options: Any)
         (np.__version__, onnx.__version__, SOURCE_SHA256),
     )
     proto = cache.load(KIND, key)
-    if proto is None:
+    if proto is None or not _reads_only(proto, weights):
         graph = trace_graph(model.params, model.hparams, **options)
         proto = to_onnx(graph, weights).SerializeToString(deterministic=True)
         cache.store(KIND, key, proto)
@@ -84,6 +85,20 @@ def traced_onnx(trace_graph: Callable[..., Graph], model: Model, **options: Any)
         return TracedModel(proto, folder, {name: arrays[name] for name in EMBEDDINGS})
     used = {tensor.name for tensor in onnx.ModelProto.FromString(proto).graph.initializer}
     return TracedModel(proto, None, {n: arrays[n] for n in weights.places if n in used})
+
+
+def _reads_only(proto: bytes, weights: Weights) -> bool:
+    """Whether what was kept is a model that reads no other places than these."""
+    try:
+        tensors = [*outside(onnx.ModelProto.FromString(proto))]
+    except Exception:  # noqa: BLE001 - a damaged protobuf fails in many ways
+        return False
+    for tensor in tensors:
+        named = [(entry.key, entry.value) for entry in tensor.external_data]
+        file, offset = weights.places.get(tensor.name, ("", -1))
+        if named[:2] != [("location", file), ("offset", str(offset))] or len(named) != 3:
+            return False
+    return True
 
 
 def _places(model: Model) -> tuple[Path | None, Weights]:

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,16 +12,21 @@ import numpy as np
 import onnx
 from onnx import TensorProto, external_data_helper, numpy_helper
 
-from reference import HParams, param_shapes
+from reference import HParams, PicobatchError, param_shapes
 from reference.checkpoint.layout import read_sizes
 from reference.checkpoint.weights import weights_sha256
+from reference.files import as_object, read_object
+from reference.messages import shown
 from reference.tree import tree_map
 
 from .errors import ExportError
+from .operators import stranger
 from .variants import GRAPHS, VARIANTS, read_leaf
 
 MANIFEST = "manifest.json"
 FORMAT = 3
+MOST_MANIFEST_BYTES = 1 << 24
+FINGERPRINT = ("bytes", "sha256")
 # Where graphs lie: a new export has a folder for them, as other runtimes expect it; beside a
 # model's own weights they lie in the model's folder itself.
 FOLDERS = ("onnx/", "")
@@ -85,7 +89,7 @@ class Package:
     def data_files(self, name: str, dtype: str) -> list[Path]:
         """The files in which a graph's weights lie."""
         path = self.graph_path(name, dtype)
-        places = (_place(tensor, path, self.files) for tensor in _outside(_read(path)))
+        places = (_place(tensor, path, self.files) for tensor in outside(_read(path)))
         return sorted({file for file, _ in places})
 
     @property
@@ -145,19 +149,49 @@ def open_package(directory: str | Path) -> Package:
         Where the sizes are impossible.
     """
     directory = Path(directory)
+    manifest = _read_manifest(directory)
+    for name, file in manifest["files"].items():
+        path = directory / _inside(name, directory / MANIFEST)
+        if not _lies_in(directory, path):
+            raise ExportError(
+                f"{path}: missing, or a link that leads outside; {MANIFEST} names it. "
+                "Export it again."
+            )
+        if fingerprint(path) != {key: file[key] for key in FINGERPRINT}:
+            raise ExportError(
+                f"{path}: is not the file that was exported (its size or SHA-256 differs from "
+                f"{MANIFEST}). Export it again."
+            )
+    package = Package(directory, manifest)
+    _check_tokens(package)
+    for dtype in package.dtypes:
+        for name in GRAPHS:
+            path = package.graph_path(name, dtype)
+            if found := stranger(_read(path)):
+                raise ExportError(
+                    f"{path}: holds {found}; expected a graph that `runner export` writes. "
+                    "Do not run it in any program; export the model again."
+                )
+            package.data_files(name, dtype)
+    return package
+
+
+def _read_manifest(directory: Path) -> dict[str, Any]:
+    """What a folder says of itself, with all that reading the folder asks for."""
     try:
-        manifest = json.loads((directory / MANIFEST).read_bytes())
+        manifest = read_object(directory / MANIFEST, ExportError, most=MOST_MANIFEST_BYTES)
         if type(found := manifest.get("format")) is not int or found != FORMAT:
             raise ValueError(f"format {found!r:.40}; this version reads {FORMAT}")  # noqa: TRY301
-        files = dict(manifest["files"])
+        files = as_object(manifest["files"], "files", ExportError)
         named = {
             dtype: {name: graph["file"] for name, graph in variant["graphs"].items()}
             for dtype, variant in manifest["variants"].items()
         }
-        fingerprints = {name: (file["bytes"], file["sha256"]) for name, file in files.items()}
+        for file in files.values():
+            _ = [file[key] for key in FINGERPRINT]
         if type(manifest["model"]["hparams"]) is not dict:
             raise TypeError("its sizes are not an object")  # noqa: TRY301
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as e:
+    except (PicobatchError, ValueError, LookupError, TypeError, AttributeError) as e:
         raise ExportError(
             f"{directory}: no {MANIFEST} of an export ({e}); expected a folder that "
             "`runner export` wrote. Export the model again, or check the path."
@@ -167,24 +201,7 @@ def open_package(directory: str | Path) -> Package:
             f"{directory / MANIFEST}: names not the graphs and files of an export in format "
             f"{FORMAT}; expected what `runner export` wrote. Export it again."
         )
-    for name, (n_bytes, sha256) in fingerprints.items():
-        path = directory / _inside(name, directory / MANIFEST)
-        if not _lies_in(directory, path):
-            raise ExportError(
-                f"{path}: missing, or a link that leads outside; {MANIFEST} names it. "
-                "Export it again."
-            )
-        if fingerprint(path) != {"bytes": n_bytes, "sha256": sha256}:
-            raise ExportError(
-                f"{path}: is not the file that was exported (its size or SHA-256 differs from "
-                f"{MANIFEST}). Export it again."
-            )
-    package = Package(directory, manifest)
-    _check_tokens(package)
-    for dtype in package.dtypes:
-        for name in GRAPHS:
-            package.data_files(name, dtype)
-    return package
+    return manifest
 
 
 def _check_tokens(package: Package) -> None:
@@ -193,8 +210,8 @@ def _check_tokens(package: Package) -> None:
     eos_fits = eos_id is None or _is_whole(eos_id, 0, n_vocab - 1)
     if not (_is_whole(n_tokens, 1, n_vocab) and eos_fits):
         raise ExportError(
-            f"{package.directory / MANIFEST}: n_tokens is {n_tokens!r:.40} and eos_id "
-            f"{eos_id!r:.40}; expected a number up to n_vocab, {n_vocab}, and an id or null. "
+            f"{package.directory / MANIFEST}: n_tokens is {shown(n_tokens)} and eos_id "
+            f"{shown(eos_id)}; expected a number up to n_vocab, {n_vocab}, and an id or null. "
             "Export it again."
         )
 
@@ -237,8 +254,8 @@ def _inside(name: str, where: Path) -> str:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or not path.parts:
         raise ExportError(
-            f"{where}: names the file {name!r}, which lies outside its folder; expected a plain "
-            "relative name. Do not use this export."
+            f"{where}: names the file {shown(name)}, which lies outside its folder; expected a "
+            "plain relative name. Do not use this export."
         )
     return name
 
@@ -263,12 +280,12 @@ def _read(path: Path) -> onnx.ModelProto:
 
 def _unreadable(path: Path, error: Exception) -> ExportError:
     return ExportError(
-        f"{path}: not readable ({type(error).__name__}: {error}); expected the graph that was "
-        "exported. Export it again."
+        f"{path}: not readable ({type(error).__name__}: {error!s:.200}); expected the graph "
+        "that was exported. Export it again."
     )
 
 
-def _outside(message: Any) -> Iterator[TensorProto]:
+def outside(message: Any) -> Iterator[TensorProto]:
     """Tensors that lie in other files: initializers, and wherever else a model may hold one."""
     if isinstance(message, TensorProto):
         if message.data_location == TensorProto.EXTERNAL or message.external_data:
@@ -277,7 +294,7 @@ def _outside(message: Any) -> Iterator[TensorProto]:
     for field, value in message.ListFields():
         if field.message_type is not None:
             for part in (value,) if hasattr(value, "ListFields") else value:
-                yield from _outside(part)
+                yield from outside(part)
 
 
 def _array(tensor: TensorProto, path: Path, files: set[Path]) -> Any:

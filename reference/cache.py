@@ -13,8 +13,12 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from .errors import PicobatchError
+from .files import read_bytes
+
 FOLDER_VARIABLE = "PICOBATCH_CACHE_DIR"
 DIGEST_BYTES = 32
+MOST_CACHED_BYTES = 1 << 31  # graphs are the largest, with what they hold inside
 
 
 def folder() -> Path:
@@ -63,8 +67,8 @@ def _whole(part: object) -> str:
 def load(kind: str, name: str) -> bytes | None:
     """What was stored under this name, if it is there and whole."""
     try:
-        stored = (folder() / kind / name).read_bytes()
-    except (OSError, ValueError):
+        stored = read_bytes(folder() / kind / name, PicobatchError, most=MOST_CACHED_BYTES)
+    except (OSError, ValueError, PicobatchError):
         return None
     digest, content = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
     return content if hashlib.sha256(content).digest() == digest else None

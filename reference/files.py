@@ -6,9 +6,11 @@ from stat import S_ISREG
 from typing import Any
 
 from .errors import PicobatchError
+from .messages import quoted
 
 REMEDY = "Copy the file again from the model's source."
-MOST_BYTES = 1 << 28  # of a text; GPT-2's whole tokenizer takes 2 MB
+# Of a text; GPT-2's whole tokenizer takes 2 MB. Python takes up to 50 times as much for JSON.
+MOST_BYTES = 1 << 25
 
 
 def read_bytes(path: Path, error: type[PicobatchError], *, most: int = MOST_BYTES) -> bytes:
@@ -30,7 +32,7 @@ def read_bytes(path: Path, error: type[PicobatchError], *, most: int = MOST_BYTE
         raise error(f"{path}: {e.strerror or e}; expected a file to read. {REMEDY}") from None
 
 
-def read_text(path: Path, error: type[PicobatchError]) -> str:
+def read_text(path: Path, error: type[PicobatchError], *, most: int = MOST_BYTES) -> str:
     """A file in UTF-8, with or without a byte order mark.
 
     Raises
@@ -39,14 +41,16 @@ def read_text(path: Path, error: type[PicobatchError]) -> str:
         Of the type `error`, where it is missing or no text.
     """
     try:
-        return read_bytes(path, error).decode("utf-8-sig")
+        return read_bytes(path, error, most=most).decode("utf-8-sig")
     except UnicodeDecodeError as e:
         raise error(
             f"{path}: byte {e.start} is not UTF-8; expected a text file. {REMEDY}"
         ) from None
 
 
-def read_object(path: Path, error: type[PicobatchError]) -> dict[str, Any]:
+def read_object(
+    path: Path, error: type[PicobatchError], *, most: int = MOST_BYTES
+) -> dict[str, Any]:
     """A JSON file that holds one object.
 
     Raises
@@ -55,7 +59,7 @@ def read_object(path: Path, error: type[PicobatchError]) -> dict[str, Any]:
         Of the type `error`, where it does not.
     """
     try:
-        found = json.loads(read_text(path, error))
+        found = json.loads(read_text(path, error, most=most))
     except (ValueError, RecursionError) as e:
         raise error(f"{path}: not JSON ({str(e)[:120]}); expected one object. {REMEDY}") from None
     return as_object(found, str(path), error)
@@ -70,5 +74,5 @@ def as_object(found: Any, where: str, error: type[PicobatchError]) -> dict[str, 
         Of the type `error`, where it is not.
     """
     if not isinstance(found, dict):
-        raise error(f"{where}: is {str(found)[:40]!r}; expected a JSON object. {REMEDY}")
+        raise error(f"{where}: is {quoted(found)}; expected a JSON object. {REMEDY}")
     return found

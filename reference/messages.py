@@ -23,6 +23,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
+def quoted(value: Any) -> str:
+    """A value as text in quotes, cut where it is long."""
+    try:
+        return repr(str(value)[:SHOWN_CHARACTERS])
+    except RecursionError:
+        return "nested too deeply to be shown"
+
+
 def message(text: str) -> str:
     """A message as it may be shown, without its middle where it is very long."""
     if len(text) > LONGEST_MESSAGE:

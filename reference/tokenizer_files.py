@@ -8,6 +8,7 @@ from typing import Any
 from .added_tokens import AddedToken
 from .errors import TokenizerError
 from .files import REMEDY, as_object, read_object, read_text
+from .messages import quoted, shown
 from .tokenizer import END_OF_TEXT, Tokenizer
 
 PAIRS = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
@@ -133,23 +134,23 @@ def _read_whole(path: Path) -> tuple[dict[str, int], list[tuple[str, str]], list
         parts = pair.split(" ") if isinstance(pair, str) else pair
         if not isinstance(parts, list) or [*map(type, parts)] != [str, str]:
             raise TokenizerError(
-                f"{path}: merge {rank} is {str(pair)[:80]!r}; expected two tokens. {REMEDY}"
+                f"{path}: merge {rank} is {quoted(pair)}; expected two tokens. {REMEDY}"
             )
         merges.append((parts[0], parts[1]))
-    added: list[AddedToken] = []
+    added: dict[str, AddedToken] = {}
+    following = len(vocab)  # the id that the `tokenizers` package gives the next new one
     for entry in _list(path, "added_tokens", found.get("added_tokens", [])):
         flags = as_object(entry, f"{path}: an added token", TokenizerError)
         token = _added_token(path, flags.get("content"), flags.get("id"), flags)
-        # What the `tokenizers` package gives it, whatever the file says.
-        following = max([len(vocab) - 1, *(t.token_id for t in added)]) + 1
-        expected = vocab.get(token.content, following)
-        if token.token_id != expected or token.content in (t.content for t in added):
+        expected = vocab.get(token.content, following)  # whatever the file says
+        if token.token_id != expected or token.content in added:
             raise TokenizerError(
-                f"{path}: added token {token.content[:40]!r} has id {token.token_id}; expected "
+                f"{path}: added token {shown(token.content)} has id {token.token_id}; expected "
                 f"{expected}, and each once. {REMEDY}"
             )
-        added.append(token)
-    return vocab, merges, added
+        added[token.content] = token
+        following = max(following, token.token_id + 1)
+    return vocab, merges, [*added.values()]
 
 
 def _adds_nothing(post_processor: Mapping[str, Any]) -> bool:
@@ -180,8 +181,8 @@ def _read_added(
         token = _added_token(config, flags.get("content"), number, flags)
         if found.get(token.content, token).token_id != token.token_id:
             raise TokenizerError(
-                f"{config}: added token {token.content[:40]!r} has id {token_id}, and another in "
-                f"{WHOLE if known else CONFIG}. {REMEDY}"
+                f"{config}: added token {shown(token.content)} has id {shown(token_id)}, and "
+                f"another in {WHOLE if known else CONFIG}. {REMEDY}"
             )
         found[token.content] = token
     special = _special(settings) | _special(_read_optional(directory / SPECIAL))
@@ -190,7 +191,7 @@ def _read_added(
         token = _added_token(path, content, token_id, flags)
         if found.setdefault(content, token).token_id != token_id:
             raise TokenizerError(
-                f"{path}: added token {content[:40]!r} has id {token_id}, and another in "
+                f"{path}: added token {shown(content)} has id {token_id}, and another in "
                 f"{WHOLE if known else CONFIG}. {REMEDY}"
             )
     return list(found.values())
@@ -222,10 +223,10 @@ def _added_token(path: Path, content: Any, token_id: Any, flags: Mapping[str, An
         or token_id < 0
     ):
         raise TokenizerError(
-            f"{path}: an added token {ascii(content)[:40]} has id {ascii(token_id)[:40]}; expected "
-            f"a text and a number, 0 or more. {REMEDY}"
+            f"{path}: an added token {shown(content)} has id {shown(token_id)}; expected a text "
+            f"and a number, 0 or more. {REMEDY}"
         )
-    _check(path, f"of {content[:40]!r}, ", flags, ADDED_FLAGS)
+    _check(path, f"of {shown(content)}, ", flags, ADDED_FLAGS)
     special = flags.get("special", False)
     return AddedToken(content, token_id, special, flags.get("normalized", not special))
 
@@ -269,7 +270,7 @@ def _vocab(path: Path, found: Any) -> dict[str, int]:
 
 def _list(path: Path, name: str, found: Any) -> list[Any]:
     if not isinstance(found, list):
-        raise TokenizerError(f"{path}: {name} is {str(found)[:40]!r}; expected a list. {REMEDY}")
+        raise TokenizerError(f"{path}: {name} is {quoted(found)}; expected a list. {REMEDY}")
     return found
 
 
@@ -288,6 +289,6 @@ def _check(
 
 def _not_implemented(path: Path, option: str, value: Any, values: Sequence[Any]) -> TokenizerError:
     return TokenizerError(
-        f"{path}: {option} is {str(value)[:80]!r}, which is not implemented; expected "
+        f"{path}: {option} is {quoted(value)}, which is not implemented; expected "
         f"{' or '.join(map(repr, values))}. Use a model with GPT-2's tokenizer."
     )

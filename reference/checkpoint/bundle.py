@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..files import read_bytes
+from ..messages import shown
 from .crc32c import crc32c, unmask
 from .stored import DTYPES, Stored
 
@@ -24,8 +25,10 @@ FOOTER_BYTES = 48
 MAGIC = 0xDB4775248B80FB57
 TRAILER_BYTES = 5  # after each block: how it is compressed, and its checksum
 # Far beyond any checkpoint, and small enough that a hostile one costs nothing.
-MOST_INDEX_BYTES = 1 << 26
+# Names share their beginnings: unpacked they take much more than they do in the file.
+MOST_INDEX_BYTES = 1 << 23
 MOST_KEY_BYTES = 1 << 10
+MOST_TENSORS = 1 << 16
 MOST_DIMENSIONS = 8
 MOST_ELEMENTS = 1 << 62
 
@@ -81,7 +84,16 @@ def read_index(index: Path, data: Path) -> dict[str, Stored]:
             "checkpoint. Copy the file again from its source."
         )
     _check_header(index, header)
-    return dict(_tensor(index, data, name, value) for name, value in entries)
+    tensors: dict[str, Stored] = {}
+    for name, value in entries:
+        if len(tensors) >= MOST_TENSORS:
+            raise ModelError(
+                f"{index}: more than {MOST_TENSORS:,} tensors; expected those of one model. "
+                "Copy the file again from its source."
+            )
+        found, stored = _tensor(index, data, name, value)
+        tensors[found] = stored
+    return tensors
 
 
 def _entries(index: Path, table: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -222,7 +234,7 @@ def _shape(found: int | bytes) -> tuple[int, ...]:
             raise MalformedError("its shape has no rank")
     sizes = tuple(size for size in shape if isinstance(size, int))
     if len(sizes) < len(shape) or not 0 <= math.prod(sizes) < MOST_ELEMENTS:
-        raise MalformedError(f"its shape is {str(shape)[:80]}")
+        raise MalformedError(f"its shape is {shown(shape)}")
     return sizes
 
 

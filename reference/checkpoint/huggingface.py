@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from ..errors import ModelError
 from ..files import read_object
 from ..gpt2 import LAYER_NORM_EPS, HParams
+from ..messages import quoted, shown
 from .layout import Layout, place_leaves, read_sizes
 from .stored import DTYPES, WEIGHT_DTYPES, MappedFiles, Stored, identity
 
@@ -27,6 +28,7 @@ SIZES = {
 }
 WEIGHTS_FILE = "model.safetensors"
 SHARDS_FILE = "model.safetensors.index.json"
+MOST_HEADER_BYTES = 1 << 24  # a tensor takes 100 bytes of it
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 PREFIX = "transformer."  # before every name but lm_head's, or before none
 HEAD = "lm_head.weight"
@@ -115,20 +117,20 @@ def read_config(path: Path) -> Config:
         found = config.get(option, values[0])
         if found not in values:
             raise ModelError(
-                f"{path}: {option} is {str(found)[:80]!r}, which is not implemented; expected "
+                f"{path}: {option} is {quoted(found)}, which is not implemented; expected "
                 f"{' or '.join(map(repr, values))}. Use a model with plain GPT-2 mathematics."
             )
     for key, alias in ALIASES.items():
         if alias in config and config.setdefault(key, config[alias]) != config[alias]:
             raise ModelError(
-                f"{path}: {key} is {str(config[key])[:40]!r} and {alias}, which is the same, "
-                f"{str(config[alias])[:40]!r}. Keep the one that belongs to the weights."
+                f"{path}: {key} is {quoted(config[key])} and {alias}, which is the same, "
+                f"{quoted(config[alias])}. Keep the one that belongs to the weights."
             )
     hparams = read_sizes(path, config, SIZES)
     n_embd = hparams["n_embd"]
     if config.get("n_inner") not in (None, 4 * n_embd):
         raise ModelError(
-            f"{path}: n_inner is {config['n_inner']!r}, which is not implemented; expected "
+            f"{path}: n_inner is {quoted(config['n_inner'])}, which is not implemented; expected "
             f"null or 4 * n_embd = {4 * n_embd}. Use a model with plain GPT-2 mathematics."
         )
     return Config(hparams, config.get("tie_word_embeddings", True), _eos_id(path, config))
@@ -146,7 +148,7 @@ def _eos_id(path: Path, config: dict[str, Any]) -> int | None:
         eos_id = eos_id[0]
     if eos_id is not None and type(eos_id) is not int:
         raise ModelError(
-            f"{path}: eos_token_id is {str(eos_id)[:80]!r}; expected one token id, or null. "
+            f"{path}: eos_token_id is {quoted(eos_id)}; expected one token id, or null. "
             "Keep the one that ends a text."
         )
     return eos_id
@@ -161,14 +163,14 @@ def read_header(path: Path) -> dict[str, Stored]:
         Where the file is not whole, or holds a name twice.
     """
     try:
+        n_bytes = _header_bytes(path)
         with path.open("rb") as file, safe_open(path, framework="numpy"):
             # The library has found header and length to fit each other.
             version = identity(os.fstat(file.fileno()))
-            n_bytes = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(n_bytes))
-    except (SafetensorError, OSError, ValueError) as e:
+            header = json.loads(file.read(8 + n_bytes)[8:])
+    except (SafetensorError, OSError, ValueError, RecursionError) as e:
         raise ModelError(
-            f"{path}: not readable as safetensors ({e}); expected the model's weights. "
+            f"{path}: not readable as safetensors ({e!s:.200}); expected the model's weights. "
             "Copy the file again from its source."
         ) from None
     tensors: dict[str, Stored] = {}
@@ -189,6 +191,17 @@ def read_header(path: Path) -> dict[str, Stored]:
     return tensors
 
 
+def _header_bytes(path: Path) -> int:
+    """How long a file says that its header is."""
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError("it is no file")
+    with path.open("rb") as file:
+        n_bytes = int.from_bytes(file.read(8), "little")
+    if n_bytes > MOST_HEADER_BYTES:
+        raise ValueError(f"its header has {n_bytes:,} bytes")
+    return n_bytes
+
+
 def read_shards(index: Path) -> dict[str, Stored]:
     """The tensors of all files that a `model.safetensors.index.json` names.
 
@@ -206,18 +219,20 @@ def read_shards(index: Path) -> dict[str, Stored]:
     for name, file in weight_map.items():
         if not isinstance(file, str) or Path(file).name != file or "\\" in file:
             raise ModelError(
-                f"{index}: tensor {name} lies in {file!r}; expected a file of the same folder. "
-                "Do not use this model."
+                f"{index}: tensor {name} lies in {shown(file)}; expected a file of the same "
+                "folder. Do not use this model."
             )
+    listed_in: dict[str, set[str]] = {file: set() for file in sorted(set(weight_map.values()))}
+    for name, file in weight_map.items():
+        if not name.endswith(BUFFERS):
+            listed_in[file].add(name.removeprefix(PREFIX))
     tensors: dict[str, Stored] = {}
-    for file in sorted(set(weight_map.values())):
+    for file, listed in listed_in.items():
         if not (index.parent / file).is_file():
             raise ModelError(
                 f"{index.parent / file}: missing; {index.name} names it. "
                 "Copy it from the model's source."
             )
-        listed = {n.removeprefix(PREFIX) for n, in_file in weight_map.items() if in_file == file}
-        listed = {name for name in listed if not name.endswith(BUFFERS)}
         found = read_header(index.parent / file)
         if odd := sorted(listed ^ found.keys()):
             there = "is there but not listed" if odd[0] in found else "is listed but not there"

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ModelError
 from ..gpt2 import HParams, param_shapes
+from ..messages import quoted
 from ..tree import leaves
 from .stored import WEIGHT_DTYPES, Stored
 
@@ -48,7 +49,7 @@ def read_sizes(path: Path, found: Mapping[str, Any], names: Mapping[str, str]) -
         size = found.get(theirs)
         if type(size) is not int or not 1 <= size <= MOST:
             raise ModelError(
-                f"{path}: {theirs} is {str(size)[:40]!r}; expected a whole number, 1 to 2**31. "
+                f"{path}: {theirs} is {quoted(size)}; expected a whole number, 1 to 2**31. "
                 "Take the file that belongs to the weights."
             )
         hparams[ours] = size  # type: ignore[literal-required]

@@ -18,7 +18,10 @@ SIZES = {name: name for name in HParams.__annotations__}
 PREFIX = "model.ckpt"
 INDEX, DATA = f"{PREFIX}.index", f"{PREFIX}.data-00000-of-00001"
 CHECKPOINT = "checkpoint"
-LATEST = re.compile(r"""^\s*model_checkpoint_path\s*:\s*("[^"\n]*"|'[^'\n]*')""", re.MULTILINE)
+LATEST = re.compile(
+    r"""^[ \t]*model_checkpoint_path[ \t]*:[ \t]*("[^"\n]*"|'[^'\n]*')""", re.MULTILINE
+)
+MOST_CHECKPOINT_BYTES = 1 << 20  # each checkpoint that was saved has a line
 
 
 def describe(directory: Path) -> Layout:
@@ -89,7 +92,7 @@ def weights_files(directory: Path) -> tuple[Path, Path]:
     """
     prefix, path = PREFIX, directory / CHECKPOINT
     if os.path.lexists(path):
-        latest = LATEST.search(read_text(path, ModelError))
+        latest = LATEST.search(read_text(path, ModelError, most=MOST_CHECKPOINT_BYTES))
         if latest is None:
             raise ModelError(
                 f"{path}: names no model_checkpoint_path; expected the prefix of the weights' "

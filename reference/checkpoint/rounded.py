@@ -16,12 +16,13 @@ from safetensors.numpy import save_file
 
 from .. import cache
 from ..errors import ModelError
+from ..files import as_object
 from ..gpt2 import Array, HParams
 from ..int8 import Int8Matrix, each_matrix, kv_scales, quantize
 from ..tree import leaves
 from .huggingface import read_header
 from .stored import MappedFiles, identity
-from .weights import REMEMBERED_BYTES, Checkpoint
+from .weights import REMEMBERED_BYTES, Checkpoint, is_sha256
 
 KIND = "int8"
 KV_SCALES = "kv_scales"
@@ -83,23 +84,24 @@ def _read(made_from: str, checkpoint: Checkpoint) -> Rounded | None:
     """What was kept, unless it is not the file that the note is about."""
     try:
         path = _file(made_from)
-        note = json.loads(cache.load(KIND, path.stem) or "null")
-        if note is None:
+        note = as_object(json.loads(cache.load(KIND, path.stem) or b"{}"), path.stem, ModelError)
+        if not is_sha256(note.get("sha256")):
             return None
         files = MappedFiles()
         stored = read_header(path)
         arrays = {leaf: files.array(tensor) for leaf, tensor in stored.items()}
-    except (ModelError, OSError):
+        if note.get("identity") != [*files.identities[path]]:
+            return None
+        params = each_matrix(
+            checkpoint.params,
+            lambda leaf, _: Int8Matrix(q=arrays[f"{leaf}.q"], scale=arrays[f"{leaf}.scale"]),
+        )
+        scales = arrays[KV_SCALES]
+    except (ModelError, OSError, ValueError, LookupError, RecursionError):
         return None
-    if tuple(note["identity"]) != files.identities[path]:
-        return None
-    params = each_matrix(
-        checkpoint.params,
-        lambda leaf, _: Int8Matrix(q=arrays[f"{leaf}.q"], scale=arrays[f"{leaf}.scale"]),
-    )
     weights = {leaf: tensor for leaf, tensor in stored.items() if leaf != KV_SCALES}
     kept = Checkpoint(params, note["sha256"], weights, checkpoint.files)
-    return Rounded(kept, arrays[KV_SCALES])
+    return Rounded(kept, scales)
 
 
 def _file(made_from: str) -> Path:

@@ -156,6 +156,8 @@ class MappedFiles:
     def _mapping(self, path: Path) -> mmap.mmap:
         if path not in self._mappings:
             try:
+                if not path.is_file():  # a pipe would be waited for
+                    raise ValueError("it is no file")  # noqa: TRY301
                 with path.open("rb") as file:
                     self.identities[path] = identity(os.fstat(file.fileno()))
                     self._mappings[path] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,6 +1,7 @@
 """Stored tensors -> a parameter tree that is whole, finite and has a name: its hash."""
 
 import hashlib
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -83,6 +84,11 @@ class Checkpoint:
             return False
 
 
+def is_sha256(text: Any) -> bool:
+    """Whether this is such a hash: it becomes part of a file's name."""
+    return isinstance(text, str) and re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
 def read_weights(hparams: HParams, stored: Mapping[str, Stored], *, tied: bool) -> Checkpoint:
     """Read, verify and name a model's weights.
 
@@ -106,10 +112,10 @@ def read_weights(hparams: HParams, stored: Mapping[str, Stored], *, tied: bool) 
         files.raw(tensor)  # every file is mapped, and long enough
     large = sum(tensor.n_bytes for tensor in stored.values()) >= REMEMBERED_BYTES
     key = _key(hparams, stored, files) if large else None
-    known = cache.load(KIND, key) if key else None
-    if known is not None:
+    known = (cache.load(KIND, key) or b"").decode("ascii", "replace") if key else ""
+    if is_sha256(known):
         params = tree_map(lambda leaf, _: files.float32(stored[leaf]), shapes)
-        return Checkpoint(params, known.decode(), stored, files.identities)
+        return Checkpoint(params, known, stored, files.identities)
     digest = WeightsDigest(hparams)
 
     def verified(leaf: str, _: Any) -> npt.NDArray[np.float32]:

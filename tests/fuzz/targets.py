@@ -11,12 +11,10 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import onnx
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import bundle
@@ -277,7 +275,9 @@ def write_cache(_: Path, name: str, content: bytes) -> None:
     found = sorted(path for path in cache.folder().rglob("*") if path.is_file())
     kinds = {
         "graph": [path for path in found if path.parent.name == cached.KIND],
-        "note": [p for p in found if p.parent.name == rounded.KIND and not p.suffix[1:] == "safetensors"],
+        "note": [
+            p for p in found if p.parent.name == rounded.KIND and not p.suffix[1:] == "safetensors"
+        ],
         "int8.safetensors": [p for p in found if p.suffix == ".safetensors"],
     }
     for path in kinds[name]:
