@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO_OUTPUT ?= build/completions.parquet
+FUZZ_SECONDS ?= 180
 
-.PHONY: demo test lint nightly oracle clients model clean
+.PHONY: demo test lint nightly fuzz oracle clients model clean
 
 demo: $(VENV)/.installed ## complete the sample prompts with the bundled model
 	mkdir -p $(dir $(DEMO_OUTPUT))
@@ -20,8 +21,12 @@ lint: $(VENV)/.installed-test ## ruff and mypy --strict
 	$(BIN)/mypy
 
 nightly: $(VENV)/.installed-test ## the long tests
-	$(BIN)/python -m pip install --quiet --editable ".[corpora]"
+	$(BIN)/python -m pip install --quiet --editable ".[corpora,fuzz]"
 	$(BIN)/pytest -m nightly -n 0
+
+fuzz: $(VENV)/.installed-test ## every parser on hostile input, FUZZ_SECONDS each
+	$(BIN)/python -m pip install --quiet --editable ".[fuzz]"
+	$(BIN)/python -m tests.fuzz.run all --seconds $(FUZZ_SECONDS)
 
 oracle: $(VENV)-oracle/.installed $(VENV)-tensorflow/.installed ## compare with transformers and TensorFlow, each in an environment of its own
 	$(VENV)-oracle/bin/pytest -m oracle -n 0

@@ -6,6 +6,7 @@ from string import Template
 import numpy as np
 
 from reference import Model
+from reference.messages import printable
 
 from .variants import GRAPHS, VARIANTS
 
@@ -110,7 +111,7 @@ def readme(model: Model, dtypes: Sequence[str]) -> str:
     return TEXT.substitute(
         **hparams,
         **{name: first.file(name) for name in GRAPHS},
-        name=model.name,
+        name=printable(" ".join(model.name.split())),
         d=hparams["n_embd"] // hparams["n_head"],
         n_tokens=n_tokens,
         padding=PADDING.substitute(n_tokens=n_tokens) if n_tokens < hparams["n_vocab"] else "",

@@ -18,8 +18,8 @@ def shown(value: Any) -> str:
         return "null"
     try:
         text = ascii(value[: SHOWN_CHARACTERS + 1] if isinstance(value, (str, bytes)) else value)
-    except RecursionError:
-        return "nested too deeply to be shown"
+    except (RecursionError, ValueError):  # nesting and numbers that JSON takes, and `ascii` not
+        return f"a {type(value).__name__}"
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
@@ -27,8 +27,8 @@ def quoted(value: Any) -> str:
     """A value as text in quotes, cut where it is long."""
     try:
         return repr(str(value)[:SHOWN_CHARACTERS])
-    except RecursionError:
-        return "nested too deeply to be shown"
+    except (RecursionError, ValueError):  # nesting and numbers that JSON takes, and `ascii` not
+        return f"a {type(value).__name__}"
 
 
 def message(text: str) -> str:

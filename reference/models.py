@@ -184,7 +184,7 @@ def find_model(name_or_dir: str | Path, models_dir: str | Path | None = None) ->
             return downloaded
         return Path(name) if Path(name).is_dir() else None
     directory = Path(name_or_dir)
-    if not directory.exists():
+    if not _exists(directory):
         raise ModelError(
             f"{name}: no such model; expected {DEMO}, {', '.join(PUBLISHED)} or a model "
             "directory. `runner models` lists the names."
@@ -195,6 +195,13 @@ def find_model(name_or_dir: str | Path, models_dir: str | Path | None = None) ->
             "the model's files."
         )
     return directory
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def fetch_model(

@@ -10,6 +10,7 @@ import numpy as np
 
 from reference import Model, load_model
 
+from .messages import printable
 from .report import RunReport
 from .run import run
 from .settings import RunSettings
@@ -95,7 +96,7 @@ def table(report: RunReport, settings: RunSettings) -> str:
     kinds["the rest"] = sum(operators.values()) - sum(kinds.values())
     kinds["outside"] = model_s - sum(operators.values())
     lines += [_line(f"  {name}", s, model_s, "") for name, s in kinds.items()]
-    return "\n".join([*lines, report.check.summary()])
+    return printable("\n".join([*lines, report.check.summary()]))
 
 
 def _line(name: str, seconds: float, total: float, note: str) -> str:

@@ -7,6 +7,7 @@ from reference.models import DEMO, DEMO_DIR, fetch_model, find_model
 from reference.published import PUBLISHED
 
 from .errors import SettingsError
+from .messages import printable
 
 
 def list_models(models_dir: str | None = None) -> str:
@@ -19,7 +20,7 @@ def list_models(models_dir: str | None = None) -> str:
             f"{name:6} {param_count(hparams):>13,} {hparams['n_ctx']:>6,} "
             f"{hparams['n_layer']:>8} {hparams['n_embd']:>7,}  {_where(name, models_dir)}"
         )
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def describe_model(name: str, models_dir: str | None = None) -> str:
@@ -27,13 +28,12 @@ def describe_model(name: str, models_dir: str | None = None) -> str:
     directory = find_model(name, models_dir)
     if directory is None:
         hparams = PUBLISHED[name].hparams
-        return "\n".join(
-            [
-                f"model             {name}",
-                f"directory         {_where(name, models_dir)}",
-                *_size_lines(hparams, tied=True),
-            ]
-        )
+        lines = [
+            f"model             {name}",
+            f"directory         {_where(name, models_dir)}",
+            *_size_lines(hparams, tied=True),
+        ]
+        return printable("\n".join(lines))
     model = load_model(name, models_dir=models_dir)
     tied = "lm_head" not in model.params
     lines = [
@@ -47,7 +47,7 @@ def describe_model(name: str, models_dir: str | None = None) -> str:
     ]
     if name == DEMO:
         lines += ["", (DEMO_DIR / "README.md").read_text(encoding="utf-8").rstrip()]
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def fetch_named(name: str | None, models_dir: str | None, base_url: str | None) -> Path:

@@ -307,7 +307,7 @@ def open_session(
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # it raises what it would log, with names as they are
     options.enable_mem_pattern = False
     # On ARM processors with SME it would multiply a single row by another product, which rounds
     # otherwise. Read in its source, and not tried: elsewhere this changes nothing.

@@ -7,14 +7,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from exporter import open_package
 
 from .errors import InputError
+from .messages import cut, printable
 from .places import Place
 from .provenance import read_provenance
 from .tables import table
 from .writer import read_rows
 
+# What goes wrong with values that are not those of a job.
+FOREIGN = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 NUMBER = r"\.\d+\."  # of a block, in a name
 
 
@@ -36,16 +41,23 @@ def inspect_path(path: Path, *, as_json: bool = False) -> str:
     found = open_package(path).manifest if path.is_dir() else read_provenance(Place.local(path))
     try:
         if as_json:
-            return json.dumps(found, indent=2)
-        return "\n".join(_package_lines(found) if path.is_dir() else _job_lines(found))
-    except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as e:
+            # DEL is the one control character that JSON leaves as it is.
+            return json.dumps(found, indent=2).replace("\x7f", "\\u007f")
+        lines = _package_lines(found) if path.is_dir() else _job_lines(found)
+        return "\n".join(map(_one_line, lines))
+    except FOREIGN as e:
         raise InputError(f"{path}: {_foreign(e)}") from None
+
+
+def _one_line(text: str) -> str:
+    """A line that stays one: a value in it cannot write others."""
+    return printable(text.replace("\n", "\\n"))
 
 
 def _foreign(error: Exception) -> str:
     return (
-        f"its provenance is not complete ({type(error).__name__}: {error}); expected what "
-        "`runner` wrote. Make the file again."
+        f"its provenance is not complete ({type(error).__name__}: {cut(str(error))}); expected "
+        "what `runner` wrote. Make the file again."
     )
 
 
@@ -59,8 +71,8 @@ def first_rows(path: Path, n_rows: int) -> Iterator[str]:
         answer, error = f"{prefix}completion", f"{prefix}error"
         for row in islice(read_rows(path, [prompt, answer, error]), n_rows):
             told = f"error: {row[error]}" if row[answer] is None else repr(row[answer])
-            yield f"{row[prompt]!r} -> {told}"
-    except (LookupError, TypeError, AttributeError, ValueError) as e:
+            yield _one_line(f"{row[prompt]!r} -> {told}")
+    except (*FOREIGN, pa.ArrowException, OSError, MemoryError) as e:
         raise InputError(f"{path}: {_foreign(e)}") from None
 
 

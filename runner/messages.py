@@ -5,9 +5,10 @@ from itertools import islice
 
 from reference.messages import SHOWN_CHARACTERS, printable, shown
 
-__all__ = ["cut", "is_unicode", "printable", "shown", "shown_names"]
+__all__ = ["cut", "for_terminal", "is_unicode", "printable", "shown", "shown_names"]
 
 SHOWN_NAMES = 20
+SHOWN_AS_THEY_ARE = "\t\u200c\u200d"  # the last two join letters of scripts, and emoji
 SAID_CHARACTERS = 240
 
 
@@ -28,6 +29,14 @@ def cut(text: str) -> str:
 def first_line(error: Exception) -> str:
     """The start of what another library raised."""
     return cut(str(error).split("\n", maxsplit=1)[0].rstrip("."))
+
+
+def for_terminal(text: str) -> str:
+    """Any text as a terminal may show it: with its lines, tabs and joined signs, without escapes.
+
+    A piece of a text is shown as it is in the whole: characters are looked at one by one.
+    """
+    return "".join(c if c in SHOWN_AS_THEY_ARE else printable(c) for c in text)
 
 
 def is_unicode(text: str) -> bool:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reference import Model, __version__
+from reference.files import MOST_BYTES, as_object
 from reference.published import without_user
 
 from .engine import Engine, runtime_version
@@ -108,13 +109,13 @@ def read_provenance(place: Place) -> dict[str, Any]:
                 footer = pq.read_metadata(stream).metadata or {}
             found = footer.get(FOOTER_KEY.encode())
             if found is not None:
-                return dict(json.loads(found))
+                return as_object(json.loads(found), f"{place.name}: its provenance", InputError)
         elif manifest.exists():
-            return dict(json.loads(manifest.read_bytes()))
-    except (pa.ArrowException, OSError, ValueError, TypeError, RecursionError) as e:
+            return read_manifest(place)
+    except (pa.ArrowException, OSError, ValueError, RecursionError, MemoryError) as e:
         raise InputError(
-            f"{place.name}: not readable ({e}); expected a completions file of `runner batch`. "
-            "Copy it again from its source."
+            f"{place.name}: not readable ({cut(str(e))}); expected a completions file of "
+            "`runner batch`. Copy it again from its source."
         ) from None
     raise InputError(
         f"{place.name}: no provenance; expected a file that `runner batch` wrote"
@@ -132,10 +133,13 @@ def read_manifest(output: Place) -> dict[str, Any]:
     """
     manifest = manifest_of(output)
     try:
-        return dict(json.loads(manifest.read_bytes()))
-    except (OSError, ValueError, TypeError, RecursionError) as e:
+        if (n_bytes := manifest.n_bytes()) > MOST_BYTES:
+            raise ValueError(f"{n_bytes:,} bytes, more than any manifest has")
+        found = json.loads(manifest.read_bytes())
+    except (OSError, ValueError, RecursionError) as e:
         said = "no such file" if isinstance(e, FileNotFoundError) else cut(str(e))
         raise InputError(
             f"{manifest.name}: {said}; expected the manifest that was written beside "
             f"{output.name}. Copy it along."
         ) from None
+    return as_object(found, manifest.name, InputError)

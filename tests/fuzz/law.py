@@ -76,7 +76,8 @@ def harmless(text: str, also: str = "\n") -> bool:
 @contextmanager
 def watched(*folders: Path) -> Iterator[None]:
     """Watch what is opened, and for how long a call takes."""
-    _folders[:] = [os.path.realpath(folder) for folder in (*folders, tempfile.gettempdir())]
+    ours = Path(tempfile.gettempdir()) / "picobatch-"  # how our own temporary folders begin
+    _folders[:] = [os.path.realpath(folder) for folder in (*folders, ours)]
     _breaches.clear()
     if IS_TIMED:
         alarmed = signal.signal(signal.SIGALRM, _hangs)

@@ -1,5 +1,6 @@
 """Changes to valid files: of bytes, of JSON values, of the fields of an ONNX model."""
 
+import contextlib
 import json
 import random
 from collections.abc import Callable
@@ -109,31 +110,36 @@ def change_json(rng: Random, data: bytes) -> bytes:
 def _change_value(rng: Random, value: Any) -> Any:
     """The same value but for one place in it."""
     if isinstance(value, dict) and value and rng.randrange(8):
-        key = rng.choice(list(value))
-        kind = rng.randrange(12)
-        if kind == 0:
-            return {k: v for k, v in value.items() if k != key}
-        if kind == 1:
-            return value | {rng.choice((*ESCAPES, *PATHS)): value[key]}
-        if kind == 2:
-            return {rng.choice((*ESCAPES, *PATHS)) if k == key else k: v for k, v in value.items()}
-        if kind == 3:
-            return [[k, v] for k, v in value.items()]
-        return value | {key: _change_value(rng, value[key])}
+        return _change_object(rng, value)
     if isinstance(value, list) and value and rng.randrange(8):
         at = rng.randrange(len(value))
-        kind = rng.randrange(12)
-        if kind == 0:
-            return value[:at] + value[at + 1 :]
-        if kind == 1:
-            return [*value, value[at]]
-        return [*value[:at], _change_value(rng, value[at]), *value[at + 1 :]]
+        changed: list[list[Any]] = [[], [value[at]] * 2]
+        n = rng.randrange(12)
+        return [
+            *value[:at],
+            *(changed[n] if n < 2 else [_change_value(rng, value[at])]),
+            *value[at + 1 :],
+        ]
     if isinstance(value, str) and value and rng.randrange(3) == 0:
         at = rng.randrange(len(value) + 1)
         return value[:at] + rng.choice(ESCAPES) + value[at:]
     if type(value) is int and rng.randrange(2):
         return value + rng.choice((-1, 1, 7, 1 << 20))
     return "deep" if rng.randrange(100) == 0 else rng.choice(VALUES)
+
+
+def _change_object(rng: Random, value: dict[str, Any]) -> Any:
+    key, other = rng.choice(list(value)), rng.choice((*ESCAPES, *PATHS))
+    kind = rng.randrange(12)
+    if kind == 0:
+        return {k: v for k, v in value.items() if k != key}
+    if kind == 1:
+        return value | {other: value[key]}
+    if kind == 2:
+        return {other if k == key else k: v for k, v in value.items()}
+    if kind == 3:
+        return [[k, v] for k, v in value.items()]
+    return value | {key: _change_value(rng, value[key])}
 
 
 def _nested(rng: Random, text: str) -> str:
@@ -206,7 +212,8 @@ def _change_message(rng: Random, message: Any) -> None:
     elif rng.randrange(6) == 0:
         message.ClearField(name)
     else:
-        _try(lambda: setattr(message, name, _scalar(rng, value)))
+        with contextlib.suppress(ValueError, TypeError):  # not for this field
+            setattr(message, name, _scalar(rng, value))
 
 
 def _change_tensor(rng: Random, tensor: TensorProto) -> None:
@@ -234,10 +241,3 @@ def _scalar(rng: Random, value: Any) -> Any:
     if isinstance(value, bytes):
         return change_bytes(rng, value)
     return rng.choice((*ESCAPES[:7], *PATHS[:7], "Loop", "Identity", "Expand", value + "x"))
-
-
-def _try(call: Callable[[], None]) -> None:
-    try:
-        call()
-    except (ValueError, TypeError, UnicodeEncodeError):
-        pass

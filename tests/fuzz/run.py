@@ -133,11 +133,11 @@ def main() -> None:
             flush=True,
         )
         for crash in found.crashes:
-            print(f"{crash}\n{_said(found.output)}")
+            print(f"{crash}\n{said(found.output)}")
     sys.exit(1 if n_crashes else 0)
 
 
-def _said(output: str) -> str:
+def said(output: str) -> str:
     """The part of libFuzzer's output that says what happened."""
     at = output.find("=== Uncaught Python exception")
     return output[at if at >= 0 else -3000 :][:3000]

@@ -25,13 +25,13 @@ PROMPTS = (
     b'{"prompt": "the", "id": 1}\n{"prompt": [4, 5], "max_new_tokens": 1}\n{"prompt": ""}\n'
     b'{"prompt": "in", "messages": [{"role": "user", "content": "the"}]}\nnot JSON\n'
 )
-_FOLDER = TemporaryDirectory(prefix="picobatch-fuzz-")
+_FOLDER = TemporaryDirectory(prefix="fuzz-picobatch-")
 ROOT = Path(_FOLDER.name)
 
 
 def tokenizer() -> Tokenizer:
     """All bytes, a few merges, end-of-text and a token that was added."""
-    vocab = {letter: byte for letter, byte in byte_letters().items()}
+    vocab = dict(byte_letters())
     for left, right in MERGES:
         vocab[left + right] = len(vocab)
     vocab[END_OF_TEXT] = len(vocab)
