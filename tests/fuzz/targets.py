@@ -281,9 +281,7 @@ def write_cache(_: Path, name: str, content: bytes) -> None:
     found = sorted(path for path in cache.folder().rglob("*") if path.is_file())
     kinds = {
         "graph": [path for path in found if path.parent.name == cached.KIND],
-        "note": [
-            p for p in found if p.parent.name == rounded.KIND and p.suffix != ".safetensors"
-        ],
+        "note": [p for p in found if p.parent.name == rounded.KIND and p.suffix != ".safetensors"],
         "int8.safetensors": [p for p in found if p.suffix == ".safetensors"],
     }
     for path in kinds[name]:

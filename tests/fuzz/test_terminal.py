@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from exporter.package import MANIFEST
 from reference import load_model
-from reference.tokenizer import Tokenizer, byte_letters
+from reference.tokenizer import Tokenizer
 from reference.tokenizer_write import write_tokenizer
 from runner.cli import cli
 from tests.fuzz import seeds
@@ -80,6 +80,8 @@ def test_a_job_and_its_output(tmp_path, name, column, prefix, stop, value):
     for target in (output, folder / f"{name}-o.parquet"):
         model = seeds.huggingface_dir()
         options = ("--prompt-column", column, "--column-prefix", prefix, "--stop", stop)
+        if "\ud800" in column and target.suffix == ".parquet":
+            continue  # see test_known.py
         result = runner("batch", source, target, "--model", model, *QUICK, *options)
         assert SECRET[:45] not in result.output
         for option in (("--json",), ("--rows", 9), ()):
