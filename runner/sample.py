@@ -1,7 +1,6 @@
 """Some rows of a job, chosen by a seed, for what is too dear to do with all."""
 
 import random
-from collections.abc import Container
 
 
 class RowSample:
@@ -20,7 +19,7 @@ class RowSample:
     """
 
     def __init__(self, n_rows: int, count: int | None, seed: int | str) -> None:
-        self._chosen: Container[int] = range(n_rows)  # all: a set of them would grow with the job
+        self._chosen: range | set[int] = range(n_rows)  # all: a set of them would grow with the job
         if count is not None and count < n_rows:
             self._chosen = set(random.Random(seed).sample(range(n_rows), count))  # noqa: S311
         self._asked = self._due = 0
