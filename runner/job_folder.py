@@ -2,11 +2,13 @@
 
 A part is a file of finished rows and a record beside it, which is written after it: a part without
 a record, or that is not what its record says, is not there. `job.json` says what the parts follow
-from; it is written first and removed first.
+from, and each record names that job and its rows. It is written first, says in the end which file
+the output will be, and is removed last: at any instant the folder tells how far the job came.
 """
 
 import contextlib
 import hashlib
+import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from .errors import OutputError
 from .key import differences
 from .lock import alone
 from .parts import Part, PartRecord
-from .places import Place
+from .places import Place, sync_folder
 from .records import Completion, FinishReason
 from .sealed import seal, unseal
 
@@ -50,6 +52,7 @@ class JobFolder:
         self.place = output.beside(FOLDER_SUFFIX)
         self._staging = staging
         self._suffix = suffix
+        self._job: dict[str, Any] = {}
 
     def begin(self, key: dict[str, Any], part_rows: int, *, overwrite: bool) -> int:
         """Take up the job that was begun here, or begin it.
@@ -74,7 +77,7 @@ class JobFolder:
             Where another job was begun here, and what it has that this one has not.
         """
         try:
-            found = self._read(JOB)
+            found = self._read_job()
         except ValueError:
             if not overwrite:
                 raise OutputError(
@@ -82,16 +85,41 @@ class JobFolder:
                     "--overwrite to start anew."
                 ) from None
             found = None
-        if found is not None and (changed := differences(found["key"], key)) and not overwrite:
+        changed = differences(found["key"], key) if found is not None else ""
+        if changed and not overwrite and self.is_worth_keeping():
             raise OutputError(
                 f"{self.place.name}: holds parts of another job: {changed}. Run that job again to "
                 "go on with it, or pass --overwrite to start anew, or choose another output."
             )
         if found is not None and not changed:
+            self._job = found
             return int(found["part_rows"])
         self._clear()
-        self._write(JOB, {"key": key, "part_rows": part_rows})
+        self._job = {"key": key, "part_rows": part_rows}
+        self._write(JOB, self._job)
+        if self.place.is_local:
+            sync_folder(self._staging.parent)  # without it a loss of power takes the folder along
         return part_rows
+
+    def announce(self, n_bytes: int, sha256: str) -> None:
+        """Say which file the output is going to be, before it gets its name."""
+        self._job |= {"output": [n_bytes, sha256]}
+        self._write(JOB, self._job)
+
+    def is_announced(self) -> bool:
+        """Whether the job that was begun here came so far as to give the output its name."""
+        try:
+            return "output" in (self._read_job() or {})
+        except ValueError:
+            return False
+
+    def is_published(self) -> bool:
+        """Whether the output is there as it was announced: only this folder is left to go."""
+        try:
+            found = self._read_job() or {}
+            return "output" in found and [*file_hash(self.output)] == found["output"]
+        except (ValueError, OSError):
+            return False
 
     def records(self, parts: Sequence[Part]) -> dict[int, PartRecord]:
         """The records of the parts that are done; what is damaged is said and dropped."""
@@ -99,10 +127,14 @@ class JobFolder:
         found = {}
         for part in parts:
             if self._record_name(part) not in present:
+                if self._part_name(part) in present:
+                    self.part_place(part).remove()  # not whole: its room may be needed
                 continue
             try:
-                read = self._read(self._record_name(part))
-                record = PartRecord.from_dict(read or {})
+                read = self._read(self._record_name(part)) or {}
+                if read["of"] != self._name_of(part):
+                    raise ValueError("of another part")  # noqa: TRY301 - as any other damage
+                record = PartRecord.from_dict(read["record"])
                 self.verify(part, record)
             except (ValueError, TypeError, LookupError, OSError):
                 say(f"{self.place.name}: part {part.number} is damaged; its rows are done again")
@@ -133,10 +165,12 @@ class JobFolder:
         """Make a staged part durable, then its record, which makes it count."""
         record.n_bytes, record.sha256 = file_hash(Place.local(self.staged_part(part)))
         self.part_place(part).put(self.staged_part(part))
-        self._write(self._record_name(part), record.as_dict())
+        self._write(
+            self._record_name(part), {"of": self._name_of(part), "record": record.as_dict()}
+        )
 
     def part_place(self, part: Part) -> Place:
-        return self.place / f"{PART}{part.number:05}{self._suffix}"
+        return self.place / self._part_name(part)
 
     def drop(self, part: Part) -> None:
         """Forget a part."""
@@ -149,12 +183,16 @@ class JobFolder:
             [row, a.text, a.ids, a.prompt_tokens, a.finish_reason.value, a.logprob]
             for row, a in answers.items()
         ]
-        self._write(ANSWERS, {"rows": rows})
+        self._write(ANSWERS, {"of": self._name_of_job(), "rows": rows})
 
     def answers(self) -> dict[int, Completion]:
         """What was kept of rows whose part is not done."""
         try:
-            found = self._read(ANSWERS) or {"rows": []}
+            found = self._read(ANSWERS)
+            if found is None:
+                return {}
+            if found["of"] != self._name_of_job():
+                raise ValueError("of another job")  # noqa: TRY301 - as any other damage
             return {
                 row: Completion(text, ids, n, FinishReason(reason), logprob)
                 for row, text, ids, n, reason, logprob in found["rows"]
@@ -167,7 +205,7 @@ class JobFolder:
         """Whether anything is here that the same job would go on from."""
         names = self.place.names()
         done = (name == ANSWERS or name.startswith(PART) for name in names)
-        return JOB in names and any(done)
+        return JOB in names and (any(done) or self.is_announced())
 
     def dismiss(self) -> None:
         """Remove all of it: the output is whole, or nothing is worth being kept."""
@@ -179,13 +217,30 @@ class JobFolder:
                 folder.rmdir()
 
     def _clear(self) -> None:
-        (self.place / JOB).remove()
         for name in self.place.names():
             if name == ANSWERS or name.startswith((PART, STAGED)):  # others are the user's
                 (self.place / name).remove()
+        (self.place / JOB).remove()
+
+    def _part_name(self, part: Part) -> str:
+        return f"{PART}{part.number:05}{self._suffix}"
 
     def _record_name(self, part: Part) -> str:
         return f"{PART}{part.number:05}.json"
+
+    def _name_of_job(self) -> str:
+        """What tells this job from others whose files may have got here."""
+        text = json.dumps([self._job["key"], self._job["part_rows"]], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def _name_of(self, part: Part) -> list[Any]:
+        return [self._name_of_job(), part.number, part.rows.start, part.rows.stop]
+
+    def _read_job(self) -> dict[str, Any] | None:
+        found = self._read(JOB)
+        if found is not None and not {"key", "part_rows"} <= found.keys():
+            raise ValueError("another record")
+        return found
 
     def _read(self, name: str) -> dict[str, Any] | None:
         place = self.place / name

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from reference.progress import say
 
-from .errors import OutputError
+from .errors import InputError, OutputError
 from .interrupts import Interrupts
 from .job_folder import JobFolder, file_hash, open_folder
 from .join import join
@@ -154,17 +154,18 @@ class FileOutput:
         self._folder = folder
         self._parts: list[Part] = []
         self._schema = pa.schema([])
+        self._answers: dict[int, Completion] = {}  # of an earlier run
         self._n_answers = 0  # of rows whose part is not done
 
     def finished(self, key: dict[str, Any]) -> dict[str, Any] | None:
-        if not (self._settings.resume and self._place.exists()):
+        if (found := published(self._folder, key)) is not None:
+            return found
+        if self._settings.overwrite or not self._place.exists():
             return None
+        if not self._settings.resume:
+            raise _finished(self._place)
         found = read_provenance(self._place)
-        try:
-            changed = differences(key_of(found), key)
-        except (LookupError, TypeError, AttributeError):
-            changed = "it does not say what it was made from"
-        if changed:
+        if changed := _changes(found, key):
             raise OutputError(
                 f"{self.name}: is the output of another job: {changed}. Choose another name, or "
                 "pass --overwrite to replace it."
@@ -195,7 +196,8 @@ class FileOutput:
         return plan
 
     def answers(self) -> dict[int, Completion]:
-        return self._folder.answers()
+        self._answers = self._folder.answers()
+        return dict(self._answers)
 
     @contextmanager
     def writing(self, part: Part) -> Iterator[Writer]:
@@ -214,9 +216,11 @@ class FileOutput:
         self.records[part.number] = record
 
     def suspend(self, answers: dict[int, Completion]) -> None:
+        done = {row for part in self._parts if part.number in self.records for row in part.rows}
+        kept = {row: answer for row, answer in self._answers.items() if row not in done}
         with in_our_words(self.name):
-            self._folder.save_answers(answers)
-        self._n_answers = len(answers)
+            self._folder.save_answers(kept | answers)
+        self._n_answers = len(kept | answers)
 
     def finish(self, provenance: dict[str, Any], interrupts: Interrupts) -> None:
         for part in self._parts:
@@ -260,6 +264,20 @@ class FileOutput:
         )
 
 
+def published(folder: JobFolder, key: dict[str, Any]) -> dict[str, Any] | None:
+    """The provenance of an output whose job was stopped when all but its folder was done."""
+    if not folder.is_published():
+        return None
+    try:
+        found = read_provenance(folder.output)
+    except InputError:
+        return None
+    if _changes(found, key):
+        return None
+    folder.dismiss()
+    return found
+
+
 def publish(
     folder: JobFolder,
     files: Sequence[Place],
@@ -277,11 +295,19 @@ def publish(
     manifest = manifest_of(output)
     joined = folder.stage(f"output{suffix_of(output.path)}")
     staged_manifest = folder.stage("manifest.json")
-    join(files, joined, schema, provenance, interrupts.check)
-    n_bytes, sha256 = file_hash(Place.local(joined))
-    file = {"bytes": n_bytes, "sha256": sha256}
-    staged_manifest.write_bytes(manifest_bytes(provenance | {"file": file}))
-    interrupts.check()
+    try:
+        join(files, joined, schema, provenance, interrupts.check)
+        n_bytes, sha256 = file_hash(Place.local(joined))
+        file = {"bytes": n_bytes, "sha256": sha256}
+        staged_manifest.write_bytes(manifest_bytes(provenance | {"file": file}))
+        interrupts.check()
+    except BaseException:  # a disk that is full has no room for it
+        joined.unlink(missing_ok=True)
+        staged_manifest.unlink(missing_ok=True)
+        raise
+    if not overwrite and not folder.is_announced():
+        refuse_finished(folder)  # it may have come meanwhile
+    folder.announce(n_bytes, sha256)
     manifest.put(staged_manifest)
     try:
         (output.put if overwrite else output.put_new)(joined)
@@ -334,17 +360,28 @@ def refuse_finished(folder: JobFolder) -> None:
         Naming it.
     """
     manifest = manifest_of(folder.output)
-    if folder.output.exists():
-        raise OutputError(
-            f"{folder.output.name}: exists already; a finished output is kept. Pass --overwrite to "
-            "replace it, --resume to take it as done where it is this job's, or choose another "
-            "name."
-        )
-    if manifest.exists() and not folder.is_worth_keeping():  # not what an interrupted job left
+    if folder.output.exists() and not folder.is_published():
+        raise _finished(folder.output)
+    if manifest.exists() and not folder.is_announced():  # then it may be ours
         raise OutputError(
             f"{manifest.name}: exists already; it would be replaced. Move it away, or pass "
             "--overwrite, or choose another output."
         )
+
+
+def _finished(place: Place) -> OutputError:
+    return OutputError(
+        f"{place.name}: exists already; a finished output is kept. Pass --overwrite to replace it, "
+        "--resume to take it as done where it is this job's, or choose another name."
+    )
+
+
+def _changes(provenance: dict[str, Any], key: dict[str, Any]) -> str:
+    """In what the job that made an output differs from another."""
+    try:
+        return differences(key_of(provenance), key)
+    except (LookupError, TypeError, AttributeError):
+        return "it does not say what it was made from"
 
 
 def _same(place: Place, other: Place) -> bool:

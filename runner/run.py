@@ -1,5 +1,6 @@
 """One batch job: what is to be done, part by part, and what is made of it."""
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def run(settings: RunSettings) -> RunReport:
         input_files(settings.input) as files,
         open_output(settings, files) as output,
     ):
+        stamps = stamps_of(files)  # before they are read for the first time
         source = open_source(
             files,
             settings.input,
@@ -85,7 +87,7 @@ def run(settings: RunSettings) -> RunReport:
             key, Plan(rows, part_rows), output_schema(source, settings.column_prefix)
         )
         with Interrupts() as interrupts:
-            job = Job(settings, clock, source, files, model, key, plan, interrupts)
+            job = Job(settings, clock, source, files, stamps, model, key, plan, interrupts)
             return job.run(output)
 
 
@@ -103,6 +105,7 @@ class Job:
     clock: Clock
     source: Source
     files: Sequence[Place]
+    stamps: dict[str, Any]
     model: Model
     key: dict[str, Any]
     plan: Plan
@@ -160,7 +163,6 @@ class Job:
         self, todo: Sequence[Part], output: Output, pipeline: Pipeline, progress: Progress
     ) -> None:
         """Do some parts. Their rows follow each other without a gap: no slot waits for a part."""
-        stamps = self._stamps(self.files)
         chunks = self.source.chunks([part.rows for part in todo])
         completed = pipeline.complete(chunks, progress)
         written: dict[int, Completion] = {}  # of the part in hand
@@ -169,44 +171,55 @@ class Job:
                 record = PartRecord(processor=processor())
                 written.clear()
                 with output.writing(part) as writer:
-                    for chunk, results in _of(part, completed):
+                    for chunk, results in _of(part, completed, self.source.name):
                         with self.clock.measure("write"):
                             writer.write(chunk, results)
                         record.count(results)
                         written |= _answers(chunk, results)
-                self._refuse_changed(stamps, [file for file in self.files if file.is_local])
+                self._refuse_changed([file for file in self.files if file.is_local])
                 record.check = pipeline.checker.reports.pop(part.number, record.check)
                 with self.clock.measure("write"):
                     output.commit(part, record)
         except InterruptedJobError:
-            output.suspend(written | pipeline.intake.answers())
+            with contextlib.suppress(InputError):  # of a changed file nothing is kept
+                self._refuse_changed(self.files)
+                output.suspend(written | pipeline.intake.answers())
             raise
-        self._refuse_changed(stamps, self.files)
+        self._refuse_changed(self.files)
 
-    @staticmethod
-    def _stamps(files: Sequence[Place]) -> dict[str, Any]:
-        """What tells that a file was changed; copies of ours nobody changes."""
-        return {file.name: file.stamp() for file in files if not file.is_copy}
-
-    def _refuse_changed(self, stamps: dict[str, Any], files: Sequence[Place]) -> None:
+    def _refuse_changed(self, files: Sequence[Place]) -> None:
         """See that inputs are the files that were looked at."""
-        for name, stamp in self._stamps(files).items():
-            if stamps[name] != stamp:
-                raise InputError(
-                    f"{name}: changed while the job ran; expected a file that nobody writes to. "
-                    "Run again when it is whole, with --overwrite where parts were kept."
-                )
+        for file in files:
+            try:
+                found = stamps_of([file])
+            except OSError:  # it is gone
+                found = {file.name: None}
+            if any(self.stamps[name] != stamp for name, stamp in found.items()):
+                raise _changed(file.name)
+
+
+def stamps_of(files: Sequence[Place]) -> dict[str, Any]:
+    """What tells that a file was changed; copies of ours nobody changes."""
+    return {file.name: file.stamp() for file in files if not file.is_copy}
+
+
+def _changed(name: str) -> InputError:
+    return InputError(
+        f"{name}: changed while the job ran; expected a file that nobody writes to. Run again when "
+        "it is whole, with --overwrite where parts were kept."
+    )
 
 
 def _of(
-    part: Part, completed: Iterator[tuple[Chunk, list[Result]]]
+    part: Part, completed: Iterator[tuple[Chunk, list[Result]]], name: str
 ) -> Iterator[tuple[Chunk, list[Result]]]:
     """The chunks of one part."""
     left = len(part.rows)
     while left:
-        chunk, results = next(completed)
-        yield chunk, results
-        left -= len(results)
+        if (found := next(completed, None)) is None:  # rows that were there at first
+            raise _changed(name)
+        yield found
+        left -= len(found[1])
 
 
 def _answers(chunk: Chunk, results: Sequence[Result]) -> dict[int, Completion]:
