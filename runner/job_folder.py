@@ -9,6 +9,7 @@ the output will be, and is removed last: at any instant the folder tells how far
 import contextlib
 import hashlib
 import json
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from .sealed import seal, unseal
 FOLDER_SUFFIX = ".parts"
 JOB, ANSWERS, LOCK = "job.json", "answers.json", "lock"
 PART = "part-"  # which file, which record
+PART_FILE = re.compile(rf"{PART}\d+\.")
 STAGED = "tmp-"  # files that are being written
 HASHED_BYTES = 1 << 20  # at a time
 
@@ -204,7 +206,7 @@ class JobFolder:
     def is_worth_keeping(self) -> bool:
         """Whether anything is here that the same job would go on from."""
         names = self.place.names()
-        done = (name == ANSWERS or name.startswith(PART) for name in names)
+        done = (name == ANSWERS or PART_FILE.match(name) for name in names)
         return JOB in names and (any(done) or self.is_announced())
 
     def dismiss(self) -> None:
@@ -218,8 +220,9 @@ class JobFolder:
 
     def _clear(self) -> None:
         for name in self.place.names():
-            if name == ANSWERS or name.startswith((PART, STAGED)):  # others are the user's
-                (self.place / name).remove()
+            if name == ANSWERS or PART_FILE.match(name) or name.startswith(STAGED):
+                with contextlib.suppress(IsADirectoryError):  # the user's
+                    (self.place / name).remove()
         (self.place / JOB).remove()
 
     def _part_name(self, part: Part) -> str:
@@ -272,7 +275,8 @@ def open_folder(output: Place, suffix: str) -> Iterator[JobFolder]:
             lock_file.parent.mkdir(parents=True, exist_ok=True)
         stack.enter_context(alone(lock_file, output.name))
         for left in staging.glob(f"{STAGED}*"):
-            left.unlink()
+            with contextlib.suppress(IsADirectoryError):
+                left.unlink()
         folder = JobFolder(output, staging, suffix)
         try:
             yield folder

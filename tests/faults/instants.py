@@ -94,13 +94,13 @@ class Instants:
         def wrapped(*args, **kwargs):
             if self.inside or not any(map(self.concerns, paths(*args, **kwargs))):
                 return real(*args, **kwargs)
-            self.step(name, "before")
+            n = self.before(name)
             self.inside = not nested
             try:
                 return self.fsync(*args) if name == "fsync" else real(*args, **kwargs)
             finally:
                 self.inside = False
-                self.step(name, "after")
+                self.done(n)
 
         setattr(owner, name, wrapped)
 
@@ -123,24 +123,28 @@ class Instants:
             with path.open("wb") as stream:
                 stream.write(data[: len(data) // 2])
                 stream.flush()
-                self.step("write", "before")
+                n = self.before("write")
                 stream.write(data[len(data) // 2 :])
                 stream.flush()
-                self.step("write", "after")
+                self.done(n)
             return len(data)
 
         Path.write_bytes = write_bytes
 
-    def step(self, name, when):
-        if when == "before":
-            self.n += 1
-            self.n_on += name == self.on
-            if self.log:
-                os.write(self.log, f"{name}\n".encode())
-            counted = self.n_on if self.on else self.n
-            if self.fail_at == counted and (self.on in (None, name)):
-                raise OSError(self.error, os.strerror(self.error))
-        if self.stop_at == self.n and self.after == (when == "after"):
+    def before(self, name):
+        """Count a call that is about to be made; returns its number."""
+        self.n += 1
+        self.n_on += name == self.on
+        if self.log:
+            os.write(self.log, f"{name}\n".encode())
+        if self.fail_at == (self.n_on if self.on else self.n) and self.on in (None, name):
+            raise OSError(self.error, os.strerror(self.error))
+        if self.stop_at == self.n and not self.after:
+            self.die()
+        return self.n
+
+    def done(self, n):
+        if self.stop_at == n and self.after:
             self.die()
 
     def die(self):

@@ -22,8 +22,11 @@ JOBS = [
 ]
 
 
-def kill_until_done(laws, job, rng, start):
-    """Kill a job at random times until it is done; returns how often."""
+def kill_until_done(laws, job, rng, start, starts_in_s=0.0):
+    """Kill a job at random times until it is done; returns how often.
+
+    Before `starts_in_s` is over nothing of it happens.
+    """
     _, took_s = laws.clean(job)
     work = job.folder.parent / f"{job.folder.name}.work"
     if "--overwrite" in job.options:
@@ -34,13 +37,13 @@ def kill_until_done(laws, job, rng, start):
         left = 1 - len(list(job.parts.glob("part-*.json"))) / (N_ROWS / PART_ROWS)
         most_s = took_s * (0.4 + 0.6 * left)
         least_s = 0 if rng.random() < 0.7 else 0.7 * most_s
-        outcome = start(job, work).kill_after(rng.uniform(least_s, most_s))
+        outcome = start(job, work).kill_after(starts_in_s + rng.uniform(least_s, most_s))
         if outcome.code != -signal.SIGKILL:
             break
         laws.tally["jobs killed at random times"] += 1
         if "--overwrite" not in job.options:
             assert job.file.exists() <= job.manifest.exists()
-        elif not (job.parts / "job.json").exists() and job.file.read_bytes() != OLD:
+        elif work.exists() and not (job.parts / "job.json").exists() and job.file.read_bytes() != OLD:
             laws.tally["finished before they were killed"] += 1
             work.unlink()  # what replaces a finished output does all of it again
     laws.ends_well(job, outcome)

@@ -2,7 +2,6 @@
 
 import json
 import random
-import re
 import signal
 import time
 
@@ -73,7 +72,7 @@ def test_two_signals_in_a_row(laws, new_job):
             child.signal(number)
         outcome = child.outcome()
         # A second SIGINT is what Python makes of it: the command says that it was aborted.
-        assert outcome.code in {128 + number, 1, 3, INTERRUPTED}, outcome
-        assert not re.search("Traceback", outcome.said)
+        assert outcome.code in {128 + number, 1, 3, INTERRUPTED, -number}, outcome
+        assert "runner/" not in outcome.said, "a traceback of ours"
         laws.tally["jobs stopped by two signals"] += 1
         laws.ends_well(job, None if outcome.code != 3 else outcome)
