@@ -152,6 +152,7 @@ class FileOutput:
         self._settings = settings
         self._place = place
         self._folder = folder
+        self._plan = Plan(range(0), 1)
         self._parts: list[Part] = []
         self._schema = pa.schema([])
         self._answers: dict[int, Completion] = {}  # of an earlier run
@@ -187,7 +188,7 @@ class FileOutput:
     def begin(self, key: dict[str, Any], plan: Plan, schema: pa.Schema) -> Plan:
         overwrite = self._settings.overwrite
         part_rows = self._folder.begin(key, plan.part_rows, overwrite=overwrite)
-        plan = Plan(plan.rows, part_rows)
+        self._plan = plan = Plan(plan.rows, part_rows)
         self._schema = schema
         self._parts = plan.parts
         self.records = self._folder.records(self._parts)
@@ -216,8 +217,8 @@ class FileOutput:
         self.records[part.number] = record
 
     def suspend(self, answers: dict[int, Completion]) -> None:
-        done = {row for part in self._parts if part.number in self.records for row in part.rows}
-        kept = {row: answer for row, answer in self._answers.items() if row not in done}
+        part_of, done = self._plan.part_of, self.records
+        kept = {row: answer for row, answer in self._answers.items() if part_of(row) not in done}
         with in_our_words(self.name):
             self._folder.save_answers(kept | answers)
         self._n_answers = len(kept | answers)
