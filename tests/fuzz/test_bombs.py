@@ -145,7 +145,7 @@ def test_many_added_tokens(model_dir):
 
 def test_rows_that_a_file_only_claims_to_have(demo):
     checker = Checker(demo, 2**60, None, 0)
-    assert checker.wants(5, usable=True)
+    assert checker.wants(usable=True)
 
 
 def test_a_file_whose_type_asks_for_a_pickle(tmp_path):
