@@ -13,7 +13,7 @@ import regex
 
 from .added_tokens import AddedToken, patterns
 from .errors import TokenizerError, UnknownTokenError
-from .messages import shown
+from .messages import quoted
 from .unicode16 import is_unassigned, mask_unassigned
 
 END_OF_TEXT = "<|endoftext|>"
@@ -125,8 +125,8 @@ class Tokenizer:
                 self._joined.append(vocab[left + right])
             except KeyError as e:
                 raise TokenizerError(
-                    f"merges: rule {rank + 1} ({shown(left)} {shown(right)}) needs "
-                    f"{shown(e.args[0])}, which the vocabulary lacks. Take both files "
+                    f"merges: rule {rank + 1} ({quoted(left)} {quoted(right)}) needs "
+                    f"{quoted(e.args[0])}, which the vocabulary lacks. Take both files "
                     "from the same model."
                 ) from None
         self._words = WordCache(self._merge)
@@ -344,7 +344,7 @@ def _spell(token: str, letters: Mapping[str, int]) -> bytes:
         return bytes(map(letters.__getitem__, token))
     except KeyError as e:
         raise TokenizerError(
-            f"vocabulary: token {shown(token)} holds {e.args[0]!r}, which stands for no byte; "
+            f"vocabulary: token {quoted(token)} holds {e.args[0]!r}, which stands for no byte; "
             "expected byte letters as in GPT-2's vocabulary files"
         ) from None
 

@@ -28,7 +28,7 @@ TRAILER_BYTES = 5  # after each block: how it is compressed, and its checksum
 # Names share their beginnings: unpacked they take much more than they do in the file.
 MOST_INDEX_BYTES = 1 << 23
 MOST_KEY_BYTES = 1 << 10
-MOST_TENSORS = 1 << 16
+MOST_TENSORS = 1 << 14
 MOST_DIMENSIONS = 8
 MOST_ELEMENTS = 1 << 62
 

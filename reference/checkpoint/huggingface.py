@@ -130,7 +130,7 @@ def read_config(path: Path) -> Config:
     n_embd = hparams["n_embd"]
     if config.get("n_inner") not in (None, 4 * n_embd):
         raise ModelError(
-            f"{path}: n_inner is {quoted(config['n_inner'])}, which is not implemented; expected "
+            f"{path}: n_inner is {shown(config['n_inner'])}, which is not implemented; expected "
             f"null or 4 * n_embd = {4 * n_embd}. Use a model with plain GPT-2 mathematics."
         )
     return Config(hparams, config.get("tie_word_embeddings", True), _eos_id(path, config))

@@ -1,9 +1,10 @@
 """Small real files of every format that is read, made on the fly."""
 
+import atexit
 import shutil
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -25,8 +26,8 @@ PROMPTS = (
     b'{"prompt": "the", "id": 1}\n{"prompt": [4, 5], "max_new_tokens": 1}\n{"prompt": ""}\n'
     b'{"prompt": "in", "messages": [{"role": "user", "content": "the"}]}\nnot JSON\n'
 )
-_FOLDER = TemporaryDirectory(prefix="fuzz-picobatch-")
-ROOT = Path(_FOLDER.name)
+ROOT = Path(mkdtemp(prefix="fuzz-picobatch-"))
+atexit.register(shutil.rmtree, ROOT, ignore_errors=True)
 
 
 def tokenizer() -> Tokenizer:
