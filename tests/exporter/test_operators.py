@@ -13,14 +13,15 @@ from exporter.targets import TARGETS
 from exporter.variants import VARIANTS
 from runner.parity import parity_record
 from tests import opsets
+from tests.fuzz import seeds
 
 
 @pytest.fixture(scope="module")
-def exports(demo, tmp_path_factory):
+def exports(tmp_path_factory):
     folder = tmp_path_factory.mktemp("exports")
     return [
         export(
-            demo,
+            seeds.model(),
             folder / f"{target}-{opset}",
             opset=opset,
             n_ctx=8,

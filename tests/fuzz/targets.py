@@ -7,8 +7,9 @@ import contextlib
 import gzip
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -98,7 +99,8 @@ class Target:
         (self.write or _write)(folder, name, data[1:])
         try:
             error = obey(
-                lambda: self.call(folder, name), folder, cache.folder(), seeds.huggingface_dir()
+                lambda: self.call(folder, name),
+                *(folder, cache.folder(), TRIED_CACHE, seeds.huggingface_dir()),
             )
         except self.known:
             error = None
@@ -260,6 +262,22 @@ def parse(folder: Path, name: str) -> None:
 # Caches.
 
 
+TRIED_CACHE = seeds.ROOT / "cache"  # no job of another target starts with what was damaged here
+
+
+@contextlib.contextmanager
+def _own_cache() -> Iterator[None]:
+    before = os.environ.get(cache.FOLDER_VARIABLE)
+    os.environ[cache.FOLDER_VARIABLE] = str(TRIED_CACHE)
+    try:
+        yield
+    finally:
+        os.environ.pop(cache.FOLDER_VARIABLE)
+        if before is not None:
+            os.environ[cache.FOLDER_VARIABLE] = before
+
+
+@_own_cache()
 def use_cache(_: Path, __: str = "") -> None:
     """What a start looks for in the cache."""
     model = seeds.model()
@@ -278,7 +296,7 @@ def use_cache(_: Path, __: str = "") -> None:
 
 def write_cache(_: Path, name: str, content: bytes) -> None:
     """What lies in the cache, with its checksum where it has one."""
-    found = sorted(path for path in cache.folder().rglob("*") if path.is_file())
+    found = sorted(path for path in TRIED_CACHE.rglob("*") if path.is_file())
     kinds = {
         "graph": [path for path in found if path.parent.name == cached.KIND],
         "note": [p for p in found if p.parent.name == rounded.KIND and p.suffix != ".safetensors"],
@@ -416,7 +434,7 @@ def add_seeds() -> None:
     manifest = seeds.completions_dir() / "out.parquet.manifest.json"
     TARGETS["completions"].seeds["footer"] = [manifest.read_bytes()]
     use_cache(Path())
-    files = [path for path in cache.folder().rglob("*") if path.is_file()]
+    files = [path for path in TRIED_CACHE.rglob("*") if path.is_file()]
     for name, kind in (("graph", cached.KIND), ("note", rounded.KIND)):
         TARGETS["cache"].seeds[name] = [
             path.read_bytes()[cache.DIGEST_BYTES :]
