@@ -24,7 +24,7 @@ from .check import check_directory, exit_code, summary
 from .errors import InterruptedJobError, SettingsError
 from .inspect import first_rows, inspect_path
 from .merge import merge
-from .messages import printable
+from .messages import for_terminal, printable
 from .options import (
     batch_size_option,
     dtype_option,
@@ -46,9 +46,17 @@ from .trial import DisagreementError
 class Commands(click.Group):
     """Turns our errors into a message and an exit code; any other keeps its traceback."""
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **more)
+        except click.ClickException as e:
+            raise _harmless(e) from None
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.ClickException as e:
+            raise _harmless(e) from None
         except PicobatchError as e:
             if isinstance(e, InterruptedJobError):
                 click.echo(printable(str(e)), err=True)
@@ -63,6 +71,12 @@ class Commands(click.Group):
             click.echo(f"Error: {printable(str(e))}", err=True)
             abandon_stdout()
             ctx.exit(ExitCode.FAILED)
+
+
+def _harmless(error: click.ClickException) -> click.ClickException:
+    """What click says of an argument, without what a terminal would obey."""
+    error.message = printable(error.message)
+    return error
 
 
 def abandon_stdout() -> None:
@@ -128,7 +142,9 @@ def generate(text: str, model: str | None, **options: Any) -> None:
     """Complete TEXT, printing it as it grows."""
     settings = RunSettings(input="-", output="-", model=_model_or_demo(model), **options)
     loaded = load_model(settings.model, models_dir=settings.models_dir, base_url=settings.base_url)
-    complete(loaded, text, settings, lambda piece: click.echo(piece, nl=False))
+    as_shown = for_terminal if sys.stdout.isatty() else str
+    # With color click leaves a text as it is.
+    complete(loaded, text, settings, lambda p: click.echo(as_shown(p), nl=False, color=True))
     click.echo()
 
 

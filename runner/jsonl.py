@@ -197,6 +197,8 @@ def _array(values: list[Any], kind: pa.DataType | None, column: str, name: str) 
             return pa.array([_without_surrogates(value) for value in values], type=kind)
         except UnicodeEncodeError as e:  # in a key
             raise _no_type(name, f"column {column!r}: {e.reason} in a key") from None
+        except RecursionError:
+            raise _no_type(name, f"column {column!r}: nested too deeply") from None
     except (pa.ArrowException, OverflowError) as e:
         raise _no_type(name, f"column {column!r}: {e}") from None
 

@@ -84,7 +84,7 @@ class ParquetSource:
             try:
                 with _opened(place) as file:
                     schema, metadata = file.schema_arrow, file.metadata
-            except (pa.ArrowException, OSError) as e:
+            except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
                 raise InputError(
                     f"{place.name}: not readable as Parquet ({first_line(e)}); expected a complete "
                     "file. Copy it again from its source."

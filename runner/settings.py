@@ -152,8 +152,8 @@ class RunSettings:
             ),
             "model is empty; expected a name or a directory.": bool(self.model),
             "stop holds an empty text; expected at least one character.": "" not in self.stop,
-            "stop or column_prefix is not Unicode text.": all(
-                map(is_unicode, (*self.stop, self.column_prefix))
+            "stop, column_prefix or prompt_column is not Unicode text.": all(
+                map(is_unicode, (*self.stop, self.column_prefix, self.prompt_column))
             ),
         }
         faults += [fault for fault, fine in checks.items() if not fine]

@@ -199,12 +199,10 @@ def test_what_is_wrong_with_a_command(arguments, value):
 # For the lead: cli.py and what it calls are being rewritten. Each of these shows a fault.
 
 
-@pytest.mark.xfail(reason="click shows an argument too many as it is", strict=True)
 def test_an_argument_too_many():
     runner("inspect", "a", "\x1b]52;c;x\x07")
 
 
-@pytest.mark.xfail(reason="`generate` prints the model's text to a terminal as it is", strict=True)
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo terminals")
 def test_what_a_model_says_is_harmless_on_a_terminal(tmp_path):
     """A model whose tokens are escapes, on a pseudo terminal."""
@@ -223,7 +221,6 @@ def test_what_a_model_says_is_harmless_on_a_terminal(tmp_path):
     assert harmless(said, also="\r\n\t"), said
 
 
-@pytest.mark.xfail(reason="click.echo takes out what looks like an escape", strict=True)
 def test_what_a_model_says_is_itself_in_a_file(tmp_path):
     model = _speaking(tmp_path / "m", "\x1b[2J")
     done = CliRunner().invoke(cli, ["generate", "in", "--model", str(model), *QUICK])
