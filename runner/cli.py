@@ -75,8 +75,10 @@ class Commands(click.Group):
 
 def _harmless(error: click.ClickException) -> click.ClickException:
     """What click says of an argument, without what a terminal would obey."""
-    error.message = printable(error.message)
-    return error
+    message = printable(error.format_message())
+    if isinstance(error, click.UsageError):
+        return click.UsageError(message, error.ctx)
+    return click.ClickException(message)
 
 
 def abandon_stdout() -> None:
