@@ -16,7 +16,9 @@ from tests.faults.jobs import Job, Laws, rows, write_input
 REPORT_VARIABLE = "PICOBATCH_FAULTS_REPORT"  # a file that gets the counts, a JSON line a process
 SHARED_MEMORY = Path("/dev/shm")
 
-collect_ignore = [] if sys.platform == "linux" else list(map(str, Path(__file__).parent.glob("test_*.py")))
+collect_ignore = (
+    [] if sys.platform == "linux" else list(map(str, Path(__file__).parent.glob("test_*.py")))
+)
 
 
 @pytest.fixture(scope="session")
@@ -34,9 +36,9 @@ def tally():
     counts = Counter()
     yield counts
     line = json.dumps(dict(sorted(counts.items())))
-    print(f"\nfaults: {line}")
+    sys.stdout.write(f"\nfaults: {line}\n")  # seen with -s -n 0
     if path := os.environ.get(REPORT_VARIABLE):
-        with open(path, "a", encoding="utf-8") as stream:
+        with Path(path).open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The instants at which a job changes what lies on the disk: counted, and one of them made the last.
+"""The instants at which a job changes what lies on the disk: counted, one of them made the last.
 
 Runs in a child of `server.py`. Besides that it keeps a journal of what would outlive a loss of
 power: a file's content since its last fsync, a folder's names since the folder's own.
@@ -76,7 +76,7 @@ class Instants:
         self.wrap(os, "open", self.opened)
         self.wrap(io, "open", self.opened_file)
         builtins.open = io.open
-        self.wrap(os, "fsync", lambda handle: [os.readlink(f"/proc/self/fd/{fileno(handle)}")])
+        self.wrap(os, "fsync", lambda handle: [path_of(handle)])
         self.wrap(Place, "remove", lambda place: [place.path])
         self.halve_small_writes()
         for owner, name in (
@@ -105,7 +105,7 @@ class Instants:
         setattr(owner, name, wrapped)
 
     def concerns(self, path):
-        return os.path.abspath(os.fspath(path)).startswith(self.root)
+        return os.path.abspath(os.fspath(path)).startswith(self.root)  # noqa: PTH100
 
     def opened(self, path, flags, *_, **__):
         return [path] if flags & WRITING else []
@@ -158,14 +158,14 @@ class Instants:
 
     def fsync(self, handle):
         if not self.journal:
-            return None  # the tests' disk need not be slow
+            return  # the tests' disk need not be slow
         found = os.fstat(fileno(handle))
-        path = os.readlink(f"/proc/self/fd/{fileno(handle)}")
-        if os.path.isdir(path):
+        path = path_of(handle)
+        if path.is_dir():
             self.note_folder(path)
         else:
             self.note_file(found)
-        return None
+        return
 
     def note_file(self, found):
         self.files[str(found.st_ino)] = [found.st_size, found.st_mtime_ns]
@@ -175,14 +175,19 @@ class Instants:
         for entry in os.scandir(path):
             inode = str(entry.inode())
             entries[entry.name] = [inode, entry.is_dir()]
-            kept = os.path.join(self.shadow, inode)
-            if not entry.is_dir() and not os.path.exists(kept):
+            kept = Path(self.shadow, inode)
+            if not entry.is_dir() and not kept.exists():
                 self.real_link(entry.path, kept)
         self.folders[os.path.relpath(path, self.root)] = entries
 
 
 def fileno(handle):
     return handle if isinstance(handle, int) else handle.fileno()
+
+
+def path_of(handle):
+    """What an open file is called."""
+    return Path(f"/proc/self/fd/{fileno(handle)}").readlink()
 
 
 def log_work(path):

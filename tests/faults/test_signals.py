@@ -10,13 +10,17 @@ import pytest
 from tests.faults.jobs import done_parts
 from tests.faults.server import INTERRUPTED
 
-SIGNALS = 60
+SIGNALS = 40  # of all kinds together
 
 
 def answers_of(job):
     """Rows that are known though their part is not done."""
     path = job.parts / "answers.json"
-    return {row[0] for row in json.loads(path.read_bytes())["content"]["rows"]} if path.exists() else set()
+    return (
+        {row[0] for row in json.loads(path.read_bytes())["content"]["rows"]}
+        if path.exists()
+        else set()
+    )
 
 
 def generated(work):
