@@ -105,8 +105,13 @@ def open_output(settings: RunSettings, inputs: Sequence[Place]) -> Iterator[Outp
         output = FileOutput(settings, place, folder)
         try:
             yield output
-        finally:
+        except (KeyboardInterrupt, SystemExit):  # by a signal, maybe while the model was loaded
             output.say_what_is_kept()
+            raise
+        except Exception:
+            if output.is_begun:
+                output.say_what_is_kept()
+            raise
 
 
 class PipeOutput:
@@ -249,11 +254,17 @@ class FileOutput:
                 "after the disk, and run the same command again: it makes that part anew."
             ) from None
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether the parts are known, and the output is not whole."""
+        return bool(self._parts)
+
     def say_what_is_kept(self) -> None:
         """Tell how to go on, where something was done and the output is not whole."""
-        if self._parts and self._folder.is_worth_keeping():
+        if self._folder.is_worth_keeping():
             where = self._folder.place.name
-            say(printable(f"{where}: {self._done()} are kept; the same command goes on from there"))
+            done = self._done() if self._parts else "finished parts"
+            say(printable(f"{where}: {done} are kept; the same command goes on from there"))
 
     def _done(self) -> str:
         rows = sum(record.rows for record in self.records.values())
@@ -302,22 +313,22 @@ def publish(
         file = {"bytes": n_bytes, "sha256": sha256}
         staged_manifest.write_bytes(manifest_bytes(provenance | {"file": file}))
         interrupts.check()
+        if not overwrite and not folder.is_announced():
+            refuse_finished(folder)  # it may have come meanwhile
+        folder.announce(n_bytes, sha256)
+        manifest.put(staged_manifest)
+        try:
+            (output.put if overwrite else output.put_new)(joined)
+        except FileExistsError:
+            manifest.remove()
+            raise OutputError(
+                f"{output.name}: another program wrote it meanwhile; that one is kept. Choose "
+                "another output, or pass --overwrite."
+            ) from None
     except BaseException:  # a disk that is full has no room for it
         joined.unlink(missing_ok=True)
         staged_manifest.unlink(missing_ok=True)
         raise
-    if not overwrite and not folder.is_announced():
-        refuse_finished(folder)  # it may have come meanwhile
-    folder.announce(n_bytes, sha256)
-    manifest.put(staged_manifest)
-    try:
-        (output.put if overwrite else output.put_new)(joined)
-    except FileExistsError:
-        manifest.remove()
-        raise OutputError(
-            f"{output.name}: another program wrote it meanwhile; that one is kept. Choose another "
-            "output, or pass --overwrite."
-        ) from None
     folder.dismiss()
 
 
