@@ -15,7 +15,10 @@ import pyarrow.parquet as pq
 from runner import ExitCode
 from runner.provenance import FOOTER_KEY
 
-WORDS = "the capital of France is hot cold Monday Tuesday three four plus red blue sky".split(" ")
+WORDS = (
+    *("the", "capital", "of", "France", "is", "hot", "cold", "Monday", "Tuesday", "three"),
+    *("four", "plus", "red", "blue", "sky"),
+)
 HEADER = "Answer in one word, and be quick about it. "
 N_ROWS, PART_ROWS = 300, 50
 FINISHED = "a finished output is kept"

@@ -30,7 +30,10 @@ def main():
         elif pid := os.fork():
             answer = pid
         else:
-            child(**asked)
+            try:
+                child(**asked)
+            finally:  # a second signal may come at any time
+                os._exit(INTERRUPTED)
         sys.stdout.write(f"{json.dumps(answer)}\n")
         sys.stdout.flush()
 

@@ -37,7 +37,6 @@ def instants(laws, new_job, output, *options, old=False, step=1, **plan):
     ("output", "options", "old", "after"),
     [
         ("out.jsonl", (), False, False),
-        ("out.parquet", ("--overwrite",), True, True),
         *(
             pytest.param(output, ("--overwrite",) if old else (), old, after, marks=nightly)
             for output in ("out.jsonl", "out.jsonl.gz", "out.parquet")

@@ -29,13 +29,20 @@ def generated(work):
     return [int(line.split()[1]) for line in lines if line.startswith("row")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("output", "dtype"), [("out.jsonl", "float32"), ("out.parquet", "int8")])
+@pytest.mark.parametrize(
+    ("number", "output", "dtype"),
+    [
+        (signal.SIGINT, "out.jsonl", "int8"),
+        (signal.SIGTERM, "out.parquet", "float32"),
+        pytest.param(signal.SIGTERM, "out.jsonl", "int8", marks=pytest.mark.nightly),
+        pytest.param(signal.SIGINT, "out.parquet", "float32", marks=pytest.mark.nightly),
+    ],
+)
 def test_signals_at_random_times(laws, new_job, number, output, dtype):
     rng = random.Random(f"{number} {output}")
     options = ("--dtype", dtype, "--check-rows", "0")
     interrupted = 0
-    while interrupted < SIGNALS / 4:
+    while interrupted < SIGNALS / 2:
         job = new_job(output, *options)
         _, took_s = laws.clean(job)
         work = job.folder.parent / f"{job.folder.name}.work"
@@ -48,7 +55,9 @@ def test_signals_at_random_times(laws, new_job, number, output, dtype):
             new = generated(work)[seen:]
             assert not known & set(new), "what was known is generated again"
             seen += len(new)
-            if outcome.code != 128 + number:
+            # SIGINT before the job began is what click makes of it.
+            aborted = number == signal.SIGINT and "Aborted!" in outcome.said
+            if outcome.code != 128 + number and not aborted:
                 break
             assert outcome.said.count("Traceback") == 0
             known = answers_of(job)
