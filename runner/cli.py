@@ -65,6 +65,9 @@ class Commands(click.Group):
             if isinstance(e, SettingsError):
                 ctx.exit(ExitCode.USAGE)
             ctx.exit(ExitCode.DISAGREES if isinstance(e, DisagreementError) else ExitCode.FAILED)
+        except KeyboardInterrupt:
+            click.echo("stopped by SIGINT", err=True)
+            ctx.exit(128 + signal.SIGINT)
         except OSError as e:
             if e.errno == errno.EPIPE:
                 raise  # the reader of our stdout has had enough: click ends quietly

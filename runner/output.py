@@ -411,12 +411,12 @@ def in_our_words(name: str) -> Iterator[None]:
     except OSError as e:
         if e.errno == errno.ENOSPC:
             raise OutputError(
-                f"{name}: the disk is full; the output is not there. Make room and run the same "
-                "command again."
+                f"{name}: the disk is full; it was not written. Make room and run the same command "
+                "again."
             ) from None
         if isinstance(e, StoreError):  # which says what to do
             raise OutputError(f"{name}: {e}") from None
         raise OutputError(
-            f"{name}: {e.strerror or e}; the output is not there. Mend that and run the same "
-            "command again."
+            f"{name}: {e.strerror or e}; it was not written. Mend that and run the same command "
+            "again."
         ) from None

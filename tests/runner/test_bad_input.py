@@ -350,7 +350,7 @@ def test_a_disk_that_is_full_in_the_end(tmp_path, output):
             monkey.setattr("runner.output.least_output_bytes", lambda *_: 0)
             result = batch(tmp_path, source, f"small/{output}", "--max-new-tokens", 0)
         assert result.exit_code == 1
-        assert "the disk is full; the output is not there" in result.stderr
+        assert "the disk is full; it was not written" in result.stderr
         assert not list(small.iterdir())
     finally:
         # At once, even where a library still holds a file: a mount left behind would outlive us.
@@ -364,7 +364,7 @@ def test_a_disk_that_fails(tmp_path, monkeypatch):
     monkeypatch.setattr("os.fsync", fail)
     result = batch(tmp_path, jsonl(tmp_path, GOOD))
     assert result.exit_code == 1
-    assert "Input/output error; the output is not there" in result.stderr
+    assert "Input/output error; it was not written" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
 
 
