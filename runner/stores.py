@@ -36,6 +36,7 @@ FIRST_WAIT_S = 1.0  # doubled after each
 CHUNK_BYTES = 10 << 20  # Arrow's parts of an upload
 CHUNKS_ON_THE_WAY = 4  # each of which Arrow copies
 IDENTITIES = ("ETag", "generation")
+FIRST_AHEAD_BYTES, AHEAD_BYTES = 1 << 18, 1 << 23  # read at once, of a file read in order
 ANONYMOUS = "anonymous"  # as a user's name, in Arrow's own URIs of gs://
 
 S3_OPTIONS = {"region", "scheme", "endpoint_override", "tls_ca_file_path", "allow_bucket_creation"}
@@ -286,11 +287,26 @@ class StoreFile(io.RawIOBase):
     than an error has, Arrow cannot see which error it is, and does not try again: we do. And of a
     file that was replaced by a shorter one meanwhile, it reads more than there is, so whoever reads
     to the end hears of a change.
+
+    Each read is a request. So of a file that is read in order more is taken than was asked for,
+    and more each time.
+
+    Parameters
+    ----------
+    filesystem, path
+        The file.
+    name : str
+        For messages.
+    watched : bool
+        Whether to see at the end that it is the file that was opened.
     """
 
-    def __init__(self, filesystem: fs.FileSystem, path: str, name: str) -> None:
+    def __init__(
+        self, filesystem: fs.FileSystem, path: str, name: str, *, watched: bool = True
+    ) -> None:
         super().__init__()
         self._name = name
+        self._watched = watched
         self._attempts = attempts()
         self._open = partial(filesystem.open_input_file, path)
         with plainly(name):
@@ -298,6 +314,7 @@ class StoreFile(io.RawIOBase):
             self._identity = identity(self._file)
             self._n_bytes = self._file.size()
         self._at = 0
+        self._kept, self._kept_at, self._ahead = b"", 0, 0
 
     def readable(self) -> bool:
         return True
@@ -318,9 +335,9 @@ class StoreFile(io.RawIOBase):
         n_bytes = left if size is None or size < 0 else min(size, left)
         if n_bytes == 0:
             return b""
-        found = self._read_at(n_bytes)
+        found = self._take(n_bytes)
         self._at += len(found)
-        if self._at == self._n_bytes:
+        if self._at == self._n_bytes and self._watched:
             self._check_unchanged()
         return found
 
@@ -333,11 +350,24 @@ class StoreFile(io.RawIOBase):
             memory[: len(found)] = found
         return len(found)
 
-    def _read_at(self, n_bytes: int) -> bytes:
+    def _take(self, n_bytes: int) -> bytes:
+        start = self._at - self._kept_at
+        if not 0 <= start <= len(self._kept):
+            self._kept, self._kept_at, self._ahead, start = b"", self._at, 0, 0
+        found = self._kept[start : start + n_bytes]
+        if (missing := n_bytes - len(found)) == 0:
+            return found
+        self._kept_at += len(self._kept)
+        left = self._n_bytes - self._kept_at
+        self._kept = self._read_at(self._kept_at, min(left, max(missing, self._ahead)))
+        self._ahead = min(max(2 * self._ahead, FIRST_AHEAD_BYTES), AHEAD_BYTES)
+        return found + self._kept[:missing]
+
+    def _read_at(self, start: int, n_bytes: int) -> bytes:
         for attempt in range(1, self._attempts + 1):
             try:
                 with plainly(self._name):
-                    found = bytes(self._file.read_at(n_bytes, self._at))
+                    found = bytes(self._file.read_at(n_bytes, start))
             except UnseenError:
                 if attempt == self._attempts:
                     raise
