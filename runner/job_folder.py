@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from reference import cache
 from reference.progress import say
@@ -22,10 +22,12 @@ from reference.progress import say
 from .errors import OutputError
 from .key import differences
 from .lock import alone
+from .messages import printable
 from .parts import Part, PartRecord
 from .places import Place, sync_folder
 from .records import Completion, FinishReason
 from .sealed import seal, unseal
+from .store_errors import StoreError
 
 FOLDER_SUFFIX = ".parts"
 JOB, ANSWERS, LOCK = "job.json", "answers.json", "lock"
@@ -55,6 +57,7 @@ class JobFolder:
         self._staging = staging
         self._suffix = suffix
         self._job: dict[str, Any] = {}
+        self._is_gone = False  # from a store
 
     def begin(self, key: dict[str, Any], part_rows: int, *, overwrite: bool) -> int:
         """Take up the job that was begun here, or begin it.
@@ -120,12 +123,14 @@ class JobFolder:
         try:
             found = self._read_job() or {}
             return "output" in found and [*file_hash(self.output)] == found["output"]
+        except StoreError:
+            raise  # it may be there: nobody knows
         except (ValueError, OSError):
             return False
 
     def records(self, parts: Sequence[Part]) -> dict[int, PartRecord]:
         """The records of the parts that are done; what is damaged is said and dropped."""
-        present = set(self.place.names())
+        present = self.place.listing()
         found = {}
         for part in parts:
             if self._record_name(part) not in present:
@@ -137,7 +142,12 @@ class JobFolder:
                 if read["of"] != self._name_of(part):
                     raise ValueError("of another part")  # noqa: TRY301 - as any other damage
                 record = PartRecord.from_dict(read["record"])
-                self.verify(part, record)
+                if self.place.is_local:
+                    self.verify(part, record)
+                elif present.get(self._part_name(part)) != record.n_bytes:
+                    raise ValueError("of another length")  # noqa: TRY301 - its hash in the end
+            except StoreError:
+                raise  # the part may be fine
             except (ValueError, TypeError, LookupError, OSError):
                 say(f"{self.place.name}: part {part.number} is damaged; its rows are done again")
                 self.drop(part)
@@ -155,6 +165,20 @@ class JobFolder:
         """
         if file_hash(self.part_place(part)) != (record.n_bytes, record.sha256):
             raise ValueError("another file")
+
+    def fetched(self, part: Part, record: PartRecord) -> Place:
+        """A local copy of a part that lies in a store, as it was written.
+
+        Raises
+        ------
+        ValueError
+            Where it is not.
+        """
+        copy = self.stage(f"copy{self._suffix}")
+        with copy.open("wb") as target:
+            if file_hash(self.part_place(part), target) != (record.n_bytes, record.sha256):
+                raise ValueError("another file")
+        return Place.local(copy)
 
     def stage(self, name: str) -> Path:
         """Where to write a file before it gets its place."""
@@ -205,25 +229,47 @@ class JobFolder:
 
     def is_worth_keeping(self) -> bool:
         """Whether anything is here that the same job would go on from."""
+        if self._is_gone:
+            return False
         names = self.place.names()
         done = (name == ANSWERS or PART_FILE.match(name) for name in names)
         return JOB in names and (any(done) or self.is_announced())
 
     def dismiss(self) -> None:
         """Remove all of it: the output is whole, or nothing is worth being kept."""
+        if not self.place.is_local:
+            self._dismiss_from_store()
+            return
         self._clear()
-        if self.place.is_local:  # the lock last: who gets it then finds a folder that is empty
-            folder = Path(self.place.path)
-            (folder / LOCK).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # somebody else's lock
-                folder.rmdir()
+        folder = Path(self.place.path)  # the lock last: who gets it then finds it empty
+        (folder / LOCK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody else's lock
+            folder.rmdir()
+
+    def _dismiss_from_store(self) -> None:
+        """It is tried once; where that fails the output is no worse for it."""
+        if self._is_gone:
+            return
+        self._is_gone = True
+        try:
+            self._clear()
+        except StoreError as e:
+            say(printable(f"{self.place.name}: cannot be removed now: {e}"))
 
     def _clear(self) -> None:
-        for name in self.place.names():
-            if name == ANSWERS or PART_FILE.match(name) or name.startswith(STAGED):
-                with contextlib.suppress(IsADirectoryError):  # the user's
-                    (self.place / name).remove()
-        (self.place / JOB).remove()
+        names = self.place.names()
+        ours = [n for n in names if n == ANSWERS or PART_FILE.match(n) or n.startswith(STAGED)]
+        if not self.place.is_local and names and {*ours, JOB} >= {*names}:
+            # At one go: it takes fewer requests, and Arrow leaves an empty object for the folder
+            # where a file in it is removed alone.
+            with contextlib.suppress(StoreError):  # there are stores that cannot do that
+                self.place.remove_folder()
+                return
+        for name in ours:
+            with contextlib.suppress(IsADirectoryError):  # the user's
+                (self.place / name).remove()
+        if JOB in names:
+            (self.place / JOB).remove()
 
     def _part_name(self, part: Part) -> str:
         return f"{PART}{part.number:05}{self._suffix}"
@@ -246,10 +292,13 @@ class JobFolder:
         return found
 
     def _read(self, name: str) -> dict[str, Any] | None:
-        place = self.place / name
-        return unseal(place.read_bytes()) if place.exists() else None
+        try:
+            return unseal((self.place / name).read_bytes(sealed=True))
+        except FileNotFoundError:
+            return None
 
     def _write(self, name: str, found: dict[str, Any]) -> None:
+        self._is_gone = False
         staged = self.stage(name)
         staged.write_bytes(seal(found))
         (self.place / name).put(staged)
@@ -281,15 +330,18 @@ def open_folder(output: Place, suffix: str) -> Iterator[JobFolder]:
         try:
             yield folder
         finally:
-            if not folder.is_worth_keeping():
-                folder.dismiss()
+            with contextlib.suppress(StoreError):  # of what went wrong before is told
+                if not folder.is_worth_keeping():
+                    folder.dismiss()
 
 
-def file_hash(place: Place) -> tuple[int, str]:
-    """A file's length and SHA-256."""
+def file_hash(place: Place, copy: IO[bytes] | None = None) -> tuple[int, str]:
+    """A file's length and SHA-256; on the way it can be copied."""
     digest, n_bytes = hashlib.sha256(), 0
     with place.open() as stream:
         while data := stream.read(HASHED_BYTES):
             digest.update(data)
             n_bytes += len(data)
+            if copy is not None:
+                copy.write(data)
     return n_bytes, digest.hexdigest()

@@ -1,6 +1,6 @@
 """Files of finished rows -> one: what makes an output of parts, and of shards."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ BATCH_ROWS = 1024  # a row group is filled up by so many
 
 
 def join(
-    files: Sequence[Place],
+    files: Iterable[Place],
     target: Path,
     schema: pa.Schema | None,
     provenance: dict[str, Any],
@@ -27,8 +27,8 @@ def join(
 
     Parameters
     ----------
-    files : sequence of Place
-        Of the target's format.
+    files : iterable of Place
+        Of the target's format; one is read before the next is asked for.
     target : Path
         A local file.
     schema : Schema or None
@@ -55,7 +55,7 @@ def _pieces(file: Place) -> Iterator[bytes]:
 
 
 def _join_parquet(
-    files: Sequence[Place],
+    files: Iterable[Place],
     target: Path,
     schema: pa.Schema,
     provenance: dict[str, Any],

@@ -88,6 +88,11 @@ class JsonlSource:
                 rows = [self._row(line, found) for line, found in zip(some, parsed, strict=True)]
                 yield JsonlChunk(self, [line.text for line in some], parsed, rows)
 
+    def places_of(self, rows: range) -> list[Place]:
+        n_rows = self.scan.rows_of_files
+        files = zip(self.places, accumulate(n_rows, initial=0), n_rows, strict=False)
+        return [place for place, first, n in files if overlaps([rows], first, n)]
+
     def _lines(self, ranges: list[range]) -> Iterator[Line]:
         n_rows = self.scan.rows_of_files
         firsts = accumulate(n_rows, initial=0)

@@ -14,6 +14,7 @@ from .errors import InputError
 from .messages import first_line
 from .places import Place
 from .storage import COMPRESSIONS
+from .store_errors import StoreError
 
 LINE_BYTES = 1 << 26  # of the longest line that is taken
 TOO_LONG = b""  # stands for a longer one: a row of a file has at least one byte
@@ -141,6 +142,8 @@ def _opened(place: Place) -> Any:
 
 
 def _unreadable(where: str, error: Exception) -> InputError:
+    if isinstance(error, StoreError):  # which says what to do
+        return InputError(f"{where}: {error}")
     said = getattr(error, "strerror", None) or first_line(error)
     return InputError(
         f"{where}: {said}; expected a readable, complete file. Copy it again from its source."

@@ -5,7 +5,7 @@ import errno
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -229,10 +229,9 @@ class FileOutput:
         self._n_answers = len(kept | answers)
 
     def finish(self, provenance: dict[str, Any], interrupts: Interrupts) -> None:
-        for part in self._parts:
-            interrupts.check()
-            self._verify(part)
-        files = [self._folder.part_place(part) for part in self._parts]
+        files: Iterable[Place] = self._proven(interrupts)
+        if self._place.is_local:
+            files = list(files)  # all are looked at before any is joined
         with in_our_words(self.name):
             publish(
                 self._folder,
@@ -244,10 +243,24 @@ class FileOutput:
             )
         self._parts = []
 
-    def _verify(self, part: Part) -> None:
+    def _proven(self, interrupts: Interrupts) -> Iterator[Place]:
+        """The parts as they were written; of a store's a copy that is gone when the next is."""
+        for part in self._parts:
+            interrupts.check()
+            yield self._verified(part)
+
+    def _verified(self, part: Part) -> Place:
+        folder, record = self._folder, self.records[part.number]
         try:
-            self._folder.verify(part, self.records[part.number])
-        except (ValueError, OSError):
+            if not self._place.is_local:
+                return folder.fetched(part, record)
+            folder.verify(part, record)
+            return folder.part_place(part)
+        except StoreError:
+            raise  # the part may be fine
+        except (ValueError, OSError) as e:
+            if getattr(e, "errno", None) == errno.ENOSPC:  # where a copy of it was to be
+                raise
             self._folder.drop(part)
             raise OutputError(
                 f"{self.name}: part {part.number} is not what was written; it is dropped. Look "
@@ -261,10 +274,16 @@ class FileOutput:
 
     def say_what_is_kept(self) -> None:
         """Tell how to go on, where something was done and the output is not whole."""
-        if self._folder.is_worth_keeping():
+        if self._is_anything_kept():
             where = self._folder.place.name
             done = self._done() if self._parts else "finished parts"
             say(printable(f"{where}: {done} are kept; the same command goes on from there"))
+
+    def _is_anything_kept(self) -> bool:
+        try:
+            return self._folder.is_worth_keeping()
+        except StoreError:  # it is told of already
+            return bool(self.records)
 
     def _done(self) -> str:
         rows = sum(record.rows for record in self.records.values())
@@ -292,7 +311,7 @@ def published(folder: JobFolder, key: dict[str, Any]) -> dict[str, Any] | None:
 
 def publish(
     folder: JobFolder,
-    files: Sequence[Place],
+    files: Iterable[Place],
     schema: pa.Schema,
     provenance: dict[str, Any],
     *,

@@ -30,6 +30,7 @@ from .rows import (
     overlaps,
     within,
 )
+from .store_errors import StoreError
 
 BATCH_ROWS = 128  # read at once at most: what metadata says of a row's bytes is a mean
 BATCH_BYTES = CHUNK_BYTES // 4  # so that a chunk is hardly larger than it may be
@@ -84,6 +85,8 @@ class ParquetSource:
             try:
                 with _opened(place) as file:
                     schema, metadata = file.schema_arrow, file.metadata
+            except StoreError as e:  # which says what to do
+                raise InputError(f"{place.name}: {e}") from None
             except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
                 raise InputError(
                     f"{place.name}: not readable as Parquet ({first_line(e)}); expected a complete "
@@ -103,6 +106,9 @@ class ParquetSource:
     @property
     def column_names(self) -> list[str]:
         return list(self.schema.names)
+
+    def places_of(self, rows: range) -> list[Place]:
+        return [part.place for part in self.parts if overlaps([rows], part.first, part.n_rows)]
 
     def chunks(self, ranges: Sequence[range]) -> Iterator["ParquetChunk"]:
         pieces = self._pieces(within(ranges, self.n_rows))
@@ -206,6 +212,8 @@ def _batches(part: Part, ranges: list[range]) -> Iterator[tuple[int, pa.RecordBa
             f"{part.place.name}: row {row - part.first} and after: a type that cannot be read "
             f"({first_line(e)}). Write the file again with simpler column types."
         ) from None
+    except StoreError as e:
+        raise InputError(f"{part.place.name}: row {row - part.first} and after: {e}") from None
     except (pa.ArrowException, OSError) as e:
         raise InputError(
             f"{part.place.name}: row {row - part.first} and after: not readable "

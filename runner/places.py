@@ -111,10 +111,9 @@ class Place:
                 "mtime_ns": found.st_mtime_ns,
                 "inode": found.st_ino,
             }
-        info = self._info
-        stamp: dict[str, int | str] = {"n_bytes": self.n_bytes(), "mtime_ns": info.mtime_ns or 0}
         with plainly(self.name), self.filesystem.open_input_file(self.path) as stream:
-            return stamp | identity(stream)
+            n_bytes, told = int(stream.size()), identity(stream)
+        return {"n_bytes": n_bytes, **(told or {"mtime_ns": self._info.mtime_ns or 0})}
 
     def open(self) -> Any:  # a pyarrow.NativeFile
         """The file's bytes, to be read from any position."""
@@ -123,15 +122,22 @@ class Place:
         with plainly(self.name):
             return self.filesystem.open_input_file(self.path)
 
-    def read_bytes(self) -> bytes:
+    def read_bytes(self, *, sealed: bool = False) -> bytes:
+        """All of it; what is sealed tells by itself whether it is whole."""
+        if sealed and not self.is_local:
+            return StoreFile(self.filesystem, self.path, self.name, watched=False).read()
         with plainly(self.name), self.open() as stream:
             return bytes(stream.read())
 
     def names(self) -> list[str]:
         """What lies in this folder; nothing where there is none."""
+        return sorted(self.listing())
+
+    def listing(self) -> dict[str, int | None]:
+        """The same with the lengths; of a folder it is None."""
         with plainly(self.name):
             found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
-        return sorted(info.base_name for info in found)
+        return {info.base_name: info.size for info in found}
 
     def put(self, part: Path) -> None:
         """Give a local file this place: it appears whole and is durable; `part` is gone then.
@@ -232,6 +238,19 @@ def scheme_of(text: str) -> str | None:
     """What stands before `://`, in small letters; None of a plain path."""
     scheme, colon, _ = text.partition("://")
     return scheme.lower() if colon and scheme.isalnum() else None
+
+
+def shown_place(text: str) -> str:
+    """What the user calls a place, without secrets."""
+    return text if scheme_of(text) is None else shown_uri(text)
+
+
+def without_options(text: str) -> tuple[str, str]:
+    """An address, and the options behind it, which those of object stores have."""
+    if scheme_of(text) not in STORES:
+        return text, ""
+    address, mark, options = text.partition("?")
+    return address, mark + options
 
 
 def place_of(text: str) -> Place:

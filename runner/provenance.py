@@ -20,7 +20,7 @@ from .engine import Engine, runtime_version
 from .errors import InputError
 from .messages import cut
 from .parts import Plan
-from .places import Place
+from .places import Place, shown_place
 from .report import COUNTS, RunReport
 from .settings import RunSettings
 from .storage import Format, format_of, manifest_of
@@ -44,7 +44,7 @@ def provenance(
     """
     return {
         "format": 2,
-        "input": {"path": settings.input, "files": key["input"]},
+        "input": {"path": shown_place(settings.input), "files": key["input"]},
         "output": report.output,
         "key": {name: value for name, value in key.items() if name != "input"},
         "model": {
@@ -55,7 +55,11 @@ def provenance(
         },
         "engine": engine.describe() | report.engine,
         "settings": asdict(settings)
-        | {"base_url": settings.base_url and without_user(settings.base_url)},
+        | {
+            "input": shown_place(settings.input),
+            "output": shown_place(settings.output),
+            "base_url": settings.base_url and without_user(settings.base_url),
+        },
         "rows": [plan.rows.start, plan.rows.stop],
         "parts": {
             "count": report.parts,

@@ -52,6 +52,9 @@ class Source(Protocol):
     def schema(self) -> pa.Schema:
         """Of the input's columns; empty where types were not asked for."""
 
+    def places_of(self, rows: range) -> list[Place]:
+        """The files that some rows are taken from."""
+
     def chunks(self, ranges: Sequence[range]) -> Iterator[Chunk]:
         """Rows by their numbers over all files.
 

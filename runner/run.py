@@ -22,7 +22,7 @@ from .key import job_key
 from .output import Output, open_output
 from .parts import Part, PartRecord, Plan, good_part_rows, shard_rows
 from .pipeline import Pipeline
-from .places import Place
+from .places import Place, explained, shown_place, without_options
 from .processor import processor
 from .progress import Progress
 from .provenance import provenance
@@ -32,6 +32,7 @@ from .report import RunReport
 from .scheduler import Scheduler
 from .settings import RunSettings
 from .storage import Format, format_of
+from .store_errors import StoreError
 from .writer import check_columns, output_schema
 
 CHECK_SHARE = 8  # one part in so many, of the memory for rows that run, is for logits to compare
@@ -63,13 +64,15 @@ def run(settings: RunSettings) -> RunReport:
         input_files(settings.input) as files,
         open_output(settings, files) as output,
     ):
-        stamps = stamps_of(files)  # before they are read for the first time
+        name = shown_place(settings.input)
+        with explained(name, InputError):
+            stamps = stamps_of(files)  # before they are read for the first time
         source = open_source(
             files,
-            settings.input,
+            name,
             settings.prompt_column,
             settings.limit,
-            typed=format_of(settings.output) is Format.PARQUET,
+            typed=format_of(without_options(settings.output)[0]) is Format.PARQUET,
             requests=settings.format == "openai",
         )
         check_columns(source.column_names, settings.column_prefix, source.name)
@@ -176,7 +179,7 @@ class Job:
                             writer.write(chunk, results)
                         record.count(results)
                         written |= _answers(chunk, results)
-                self._refuse_changed([file for file in self.files if file.is_local])
+                self._refuse_changed(self._files_of(part))
                 record.check = pipeline.checker.reports.pop(part.number, record.check)
                 with self.clock.measure("write"):
                     output.commit(part, record)
@@ -187,11 +190,18 @@ class Job:
             raise
         self._refuse_changed(self.files)
 
+    def _files_of(self, part: Part) -> list[Place]:
+        """What to look at before a part counts: of files in stores only its own, as each costs."""
+        own = [file for file in self.source.places_of(part.rows) if not file.is_local]
+        return [file for file in self.files if file.is_local] + own
+
     def _refuse_changed(self, files: Sequence[Place]) -> None:
         """See that inputs are the files that were looked at."""
         for file in files:
             try:
                 found = stamps_of([file])
+            except StoreError as e:  # it may be as it was: nobody knows
+                raise InputError(f"{file.name}: {e}") from None
             except OSError:  # it is gone
                 found = {file.name: None}
             if any(self.stamps[name] != stamp for name, stamp in found.items()):

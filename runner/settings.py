@@ -141,7 +141,7 @@ class RunSettings:
             "prompt_column is 'max_new_tokens', which holds limits.": (
                 self.prompt_column != "max_new_tokens"
             ),
-            f"metrics is {self.metrics!r}, the input or the output; expected a file of its own.": (
+            "metrics is the input or the output; expected a file of its own.": (
                 self.metrics not in (self.input, self.output)
             ),
             f"shard is {self.shard}; expected which of how many, from 0, such as 0/4 and 3/4.": (

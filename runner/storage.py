@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import PurePosixPath
 
-from .places import STDIO, Place
+from .places import STDIO, Place, without_options
 from .settings import RunSettings, Shard
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
@@ -41,8 +41,9 @@ def shard_name(path: str, shard: Shard | None) -> str:
     """The file of a shard: `out.parquet`, 0 of 4 -> `out-00000-of-00004.parquet`."""
     if shard is None or path == STDIO:
         return path
-    suffix = suffix_of(path)
-    return f"{path.removesuffix(suffix)}-{shard[0]:05}-of-{shard[1]:05}{suffix}"
+    address, options = without_options(path)
+    suffix = suffix_of(address)
+    return f"{address.removesuffix(suffix)}-{shard[0]:05}-of-{shard[1]:05}{suffix}{options}"
 
 
 def manifest_of(output: Place) -> Place:
