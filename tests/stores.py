@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Self
 
+from pyarrow import fs
+
 from tests.servers import QuietServer
 
+BUCKET = "data-bucket"
+ATTEMPTS = 2
+FOR_EVER = float("inf")
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "expect", "date"}
 HOP_BY_HOP |= {"server"}
 
@@ -217,3 +222,25 @@ def wrong_length(handler, store):
         (name, "7" if name.lower() == "content-length" else value) for name, value in headers
     ]
     reply(handler, status, headers, body)
+
+
+BUSY = refused(503, "SlowDown", "Please reduce your request rate.")
+
+
+def fill(store, **files):
+    for name, content in files.items():
+        with store.straight.open_output_stream(f"data-bucket/{name}", compression=None) as stream:
+            stream.write(content)
+
+
+def held(store, name):
+    """What the store holds under a name, whoever asks."""
+    path = f"data-bucket/{name}"
+    if store.straight.get_file_info(path).type == fs.FileType.NotFound:
+        return None
+    with store.straight.open_input_file(path) as stream:
+        return stream.read()
+
+
+def n_requests(store, method, inside):
+    return sum(method == m and inside in path for m, path in store.seen)

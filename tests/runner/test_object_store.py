@@ -9,8 +9,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from moto.server import ThreadedMotoServer
-from pyarrow import fs
 
 from runner import stores as module
 from runner.errors import InputError, OutputError, PlaceError
@@ -18,67 +16,22 @@ from runner.inputs import input_files
 from runner.places import explained, place_of
 from runner.store_errors import StoreError
 from tests import stores
-from tests.stores import FaultyStore, cut_answer, cut_request, lost, refused, silent, wrong_length
+from tests.stores import (
+    ATTEMPTS,
+    BUSY,
+    FOR_EVER,
+    cut_answer,
+    cut_request,
+    fill,
+    held,
+    lost,
+    n_requests,
+    refused,
+    silent,
+    wrong_length,
+)
 
-ATTEMPTS = 2
-FOR_EVER = float("inf")
 MULTIPART = 11 << 20  # two parts
-BUSY = refused(503, "SlowDown", "Please reduce your request rate.")
-
-
-@pytest.fixture(scope="module")
-def moto():
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    yield server.get_host_and_port()
-    server.stop()
-
-
-@pytest.fixture
-def store(moto, monkeypatch):
-    """A store with an empty bucket, behind a network that does what a test plans."""
-    for name in [name for name in os.environ if name.startswith(("AWS_", "PICOBATCH_TIMEOUT"))]:
-        monkeypatch.delenv(name)
-    with FaultyStore(*moto) as running:
-        settings = {
-            "AWS_ACCESS_KEY_ID": "known",
-            "AWS_SECRET_ACCESS_KEY": "hidden",
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": f"http://{running.endpoint}",
-            "AWS_MAX_ATTEMPTS": str(ATTEMPTS),
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "PICOBATCH_TIMEOUT_S": "1",
-        }
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        straight = fs.S3FileSystem(
-            endpoint_override="{}:{}".format(*moto),
-            scheme="http",
-            region="us-east-1",
-            allow_bucket_creation=True,
-            allow_bucket_deletion=True,
-        )
-        straight.create_dir("data-bucket")
-        running.straight = straight
-        yield running
-        straight.delete_dir("data-bucket")
-
-
-def fill(store, **files):
-    for name, content in files.items():
-        with store.straight.open_output_stream(f"data-bucket/{name}", compression=None) as stream:
-            stream.write(content)
-
-
-def held(store, name):
-    """What the store holds under a name, whoever asks."""
-    path = f"data-bucket/{name}"
-    if store.straight.get_file_info(path).type == fs.FileType.NotFound:
-        return None
-    with store.straight.open_input_file(path) as stream:
-        return stream.read()
 
 
 @pytest.fixture
@@ -99,10 +52,6 @@ def read(uri):
 def names(uri):
     with input_files(uri) as files:
         return [file.name for file in files]
-
-
-def n_requests(store, method, inside):
-    return sum(method == m and inside in path for m, path in store.seen)
 
 
 FILES = {
