@@ -62,8 +62,9 @@ def merge(output: str, shards: Sequence[str] = (), *, overwrite: bool = False) -
         As for a job.
     """
     place = place_of(output)
-    files = [place_of(shard) for shard in shards] or _named_after(place)
-    check_place(place, files)
+    with in_our_words(place.name):
+        files = [place_of(shard) for shard in shards] or _named_after(place)
+        check_place(place, files)
     with in_our_words(place.name), open_folder(place, suffix_of(place.path)) as folder:
         if not overwrite:
             refuse_finished(folder)

@@ -93,7 +93,8 @@ def open_output(settings: RunSettings, inputs: Sequence[Place]) -> Iterator[Outp
         yield PipeOutput(settings)
         return
     place = place_of(shard_name(settings.output, settings.shard))
-    check_place(place, inputs)
+    with in_our_words(place.name):
+        check_place(place, inputs)
     if settings.format == "openai" and format_of(place.path) is Format.PARQUET:
         raise OutputError(
             f"{place.name}: is Parquet; expected JSONL for responses of OpenAI's batch interface. "
