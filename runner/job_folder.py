@@ -264,7 +264,8 @@ class JobFolder:
             # where a file in it is removed alone.
             with contextlib.suppress(StoreError):  # there are stores that cannot do that
                 self.place.remove_folder()
-                return
+                if not self.place.names():
+                    return
         for name in ours:
             with contextlib.suppress(IsADirectoryError):  # the user's
                 (self.place / name).remove()
