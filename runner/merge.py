@@ -14,9 +14,9 @@ from .errors import InputError
 from .interrupts import Interrupts
 from .job_folder import file_hash, open_folder
 from .key import differences, key_of
-from .output import check_place, in_our_words, publish, published, refuse_finished
 from .places import Place, place_of
 from .provenance import read_manifest
+from .publish import check_place, in_our_words, publish, published, refuse_finished
 from .report import COUNTS, RunReport
 from .settings import Shard
 from .storage import Format, format_of, shard_name, suffix_of

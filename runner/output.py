@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,23 +13,28 @@ import pyarrow as pa
 
 from reference.progress import say
 
-from .errors import InputError, OutputError
+from .errors import OutputError
 from .interrupts import Interrupts
-from .job_folder import JobFolder, file_hash, open_folder
-from .join import join
-from .key import differences, key_of
+from .job_folder import JobFolder, open_folder
 from .messages import printable
 from .parts import Part, PartRecord, Plan
 from .places import STDIO, Place, place_of
-from .provenance import manifest_bytes, read_provenance
+from .provenance import read_provenance
+from .publish import (
+    changes_since,
+    check_place,
+    in_our_words,
+    kept_error,
+    publish,
+    published,
+    refuse_finished,
+)
 from .records import Completion
 from .settings import RunSettings
 from .storage import (
-    FORMATS,
     Format,
     format_of,
     least_output_bytes,
-    manifest_of,
     shard_name,
     suffix_of,
 )
@@ -170,9 +174,9 @@ class FileOutput:
         if self._settings.overwrite or not self._place.exists():
             return None
         if not self._settings.resume:
-            raise _finished(self._place)
+            raise kept_error(self._place)
         found = read_provenance(self._place)
-        if changed := _changes(found, key):
+        if changed := changes_since(found, key):
             raise OutputError(
                 f"{self.name}: is the output of another job: {changed}. Choose another name, or "
                 "pass --overwrite to replace it."
@@ -294,149 +298,3 @@ class FileOutput:
             f"{len(self.records):,} of {len(self._parts):,} parts ({rows:,} of {total:,} rows)"
             f"{more}"
         )
-
-
-def published(folder: JobFolder, key: dict[str, Any]) -> dict[str, Any] | None:
-    """The provenance of an output whose job was stopped when all but its folder was done."""
-    if not folder.is_published():
-        return None
-    try:
-        found = read_provenance(folder.output)
-    except InputError:
-        return None
-    if _changes(found, key):
-        return None
-    folder.dismiss()
-    return found
-
-
-def publish(
-    folder: JobFolder,
-    files: Iterable[Place],
-    schema: pa.Schema,
-    provenance: dict[str, Any],
-    *,
-    overwrite: bool,
-    interrupts: Interrupts,
-) -> None:
-    """Join files of finished rows to the folder's output, and remove the folder.
-
-    The manifest takes its place before the output: whoever sees the output sees both.
-    """
-    output = folder.output
-    manifest = manifest_of(output)
-    joined = folder.stage(f"output{suffix_of(output.path)}")
-    staged_manifest = folder.stage("manifest.json")
-    try:
-        join(files, joined, schema, provenance, interrupts.check)
-        n_bytes, sha256 = file_hash(Place.local(joined))
-        file = {"bytes": n_bytes, "sha256": sha256}
-        staged_manifest.write_bytes(manifest_bytes(provenance | {"file": file}))
-        interrupts.check()
-        if not overwrite and not folder.is_announced():
-            refuse_finished(folder)  # it may have come meanwhile
-        folder.announce(n_bytes, sha256)
-        manifest.put(staged_manifest)
-        try:
-            (output.put if overwrite else output.put_new)(joined)
-        except FileExistsError:
-            manifest.remove()
-            raise OutputError(
-                f"{output.name}: another program wrote it meanwhile; that one is kept. Choose "
-                "another output, or pass --overwrite."
-            ) from None
-    except BaseException:  # a disk that is full has no room for it
-        joined.unlink(missing_ok=True)
-        staged_manifest.unlink(missing_ok=True)
-        raise
-    folder.dismiss()
-
-
-def check_place(place: Place, inputs: Sequence[Place]) -> None:
-    """Refuse an output that cannot be written, before anything is done for it.
-
-    Raises
-    ------
-    OutputError
-        Naming it.
-    """
-    if format_of(place.path) is None:
-        raise OutputError(f"{place.name}: no known format; expected {FORMATS}. Rename the output.")
-    if place.is_local:
-        parent = Path(place.path).parent
-        if not parent.is_dir():
-            raise OutputError(
-                f"{place.name}: the folder {parent} is not there; expected an existing one. "
-                "Make it first, or check the path."
-            )
-        if not os.access(parent, os.W_OK):
-            raise OutputError(
-                f"{place.name}: the folder {parent} is not writable. Choose another, or mend its "
-                "permissions."
-            )
-    if any(_same(place, file) for file in inputs):
-        raise OutputError(f"{place.name}: is an input itself. Choose another output.")
-    for written in (place, manifest_of(place)):
-        if written.is_folder():
-            raise OutputError(
-                f"{written.name}: is a folder; expected a file name. Choose another output."
-            )
-
-
-def refuse_finished(folder: JobFolder) -> None:
-    """Keep an output that is there.
-
-    Raises
-    ------
-    OutputError
-        Naming it.
-    """
-    manifest = manifest_of(folder.output)
-    if folder.output.exists() and not folder.is_published():
-        raise _finished(folder.output)
-    if manifest.exists() and not folder.is_announced():  # then it may be ours
-        raise OutputError(
-            f"{manifest.name}: exists already; it would be replaced. Move it away, or pass "
-            "--overwrite, or choose another output."
-        )
-
-
-def _finished(place: Place) -> OutputError:
-    return OutputError(
-        f"{place.name}: exists already; a finished output is kept. Pass --overwrite to replace it, "
-        "--resume to take it as done where it is this job's, or choose another name."
-    )
-
-
-def _changes(provenance: dict[str, Any], key: dict[str, Any]) -> str:
-    """In what the job that made an output differs from another."""
-    try:
-        return differences(key_of(provenance), key)
-    except (LookupError, TypeError, AttributeError):
-        return "it does not say what it was made from"
-
-
-def _same(place: Place, other: Place) -> bool:
-    if place.is_local and other.is_local:
-        one, two = Path(place.path), Path(other.path)
-        return one.exists() and two.exists() and one.samefile(two)
-    return place.path == other.path and bool(place.filesystem.equals(other.filesystem))
-
-
-@contextmanager
-def in_our_words(name: str) -> Iterator[None]:
-    """What the system says of an output, as a message of ours."""
-    try:
-        yield
-    except OSError as e:
-        if e.errno == errno.ENOSPC:
-            raise OutputError(
-                f"{name}: the disk is full; it was not written. Make room and run the same command "
-                "again."
-            ) from None
-        if isinstance(e, StoreError):  # which says what to do
-            raise OutputError(f"{name}: {e}") from None
-        raise OutputError(
-            f"{name}: {e.strerror or e}; it was not written. Mend that and run the same command "
-            "again."
-        ) from None
