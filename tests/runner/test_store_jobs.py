@@ -78,8 +78,9 @@ def run_command(*args):
 
 
 @pytest.fixture
-def store(store):
-    """A store with prompts in it."""
+def store(store, monkeypatch):
+    """A store with prompts in it, and with time enough where much else runs."""
+    monkeypatch.setenv("PICOBATCH_TIMEOUT_S", "8")
     fill(store, **{"in.jsonl.gz": PACKED})
     return store
 
@@ -338,7 +339,9 @@ MENDED = {
 
 
 @pytest.mark.parametrize("fault", MENDED)
-def test_what_mends_itself_is_not_noticed(store, clean, fault):
+def test_what_mends_itself_is_not_noticed(store, clean, monkeypatch, fault):
+    if "slow" in fault:
+        monkeypatch.setenv("PICOBATCH_TIMEOUT_S", "1")
     store.plan(*MENDED[fault])
     assert job(f"{HERE}/out.jsonl").exit_code == ExitCode.BAD_ROWS
     assert store.n_faults == 1
@@ -365,7 +368,11 @@ FOR_EVER_BROKEN = {
 
 
 @pytest.mark.parametrize("fault", FOR_EVER_BROKEN)
-def test_what_does_not_mend_itself_ends_the_job_and_the_same_command_goes_on(store, clean, fault):
+def test_what_does_not_mend_itself_ends_the_job_and_the_same_command_goes_on(
+    store, clean, monkeypatch, fault
+):
+    if "slow" in fault:
+        monkeypatch.setenv("PICOBATCH_TIMEOUT_S", "1")
     method, inside, act, skip, said = FOR_EVER_BROKEN[fault]
     store.plan(method, inside, act, times=FOR_EVER, skip=skip)
     failed = run_command(*command())
@@ -380,6 +387,7 @@ def test_what_does_not_mend_itself_ends_the_job_and_the_same_command_goes_on(sto
     if kept:
         assert f"{kept} of 4 parts ({25 * kept} of 100 rows) are kept; {GOES_ON}" in failed.stderr
     store.faults.clear()
+    monkeypatch.setenv("PICOBATCH_TIMEOUT_S", "8")
     done = run_command(*command())
     assert done.exit_code == ExitCode.BAD_ROWS
     assert ("going on: " in done.stderr) == (kept > 0)
