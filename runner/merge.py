@@ -4,6 +4,7 @@ import datetime as dt
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from .report import COUNTS, RunReport
 from .settings import Shard
 from .storage import Format, format_of, shard_name, suffix_of
 
-NAMED_MISSING = 10
+NAMED_MISSING = 5
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ def _in_order(output: Place, files: Sequence[ShardFile]) -> list[ShardFile]:
     count = files[0].shard[1]
     missing = [n for n in range(count) if n not in by_number]
     if missing:
-        names = ", ".join(map(str, missing[:NAMED_MISSING]))
+        name = PurePosixPath(output.path).name
+        names = ", ".join(shard_name(name, (n, count)) for n in missing[:NAMED_MISSING])
         more = ", ..." if len(missing) > NAMED_MISSING else ""
         raise InputError(
             f"{output.name}: {len(missing)} of {count} shards are missing: {names}{more}. Run "

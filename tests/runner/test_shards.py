@@ -86,7 +86,9 @@ def refused(shards, message, *files, error=InputError):
 def test_a_shard_that_is_missing(shards):
     (shards / "out-00002-of-00004.jsonl").unlink()
     (shards / "out-00001-of-00004.jsonl").unlink()
-    refused(shards, "out.jsonl: 2 of 4 shards are missing: 1, 2. Run them")
+    refused(
+        shards, "2 of 4 shards are missing: out-00001-of-00004.jsonl, out-00002-of-00004.jsonl. Run"
+    )
 
 
 def test_a_shard_of_another_job(shards, prompts):
