@@ -86,7 +86,8 @@ def refused(shards, message, *files, error=InputError):
 def test_a_shard_that_is_missing(shards):
     (shards / "out-00002-of-00004.jsonl").unlink()
     (shards / "out-00001-of-00004.jsonl").unlink()
-    refused(
+    missing = "out-00001-of-00004.jsonl, out-00002-of-00004.jsonl"
+    refused(shards, f"2 of 4 shards are missing: {missing}. Run")
         shards, "2 of 4 shards are missing: out-00001-of-00004.jsonl, out-00002-of-00004.jsonl. Run"
     )
 
