@@ -2,11 +2,10 @@
 
 import hashlib
 import json
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from reference import Model
 
@@ -41,11 +40,14 @@ class Answer:
     ----------
     checked : bool
         Whether its logits are compared with the reference.
+    superseded : bool
+        Whether the prompt was run again meanwhile: this one is not kept.
     """
 
     rows: list[tuple[OpenChunk, int, Row]]
     checked: bool
     result: Result | None = None
+    superseded: bool = False
 
 
 class Intake:
@@ -127,8 +129,9 @@ class Intake:
         for opened, place, row in answer.rows:
             self._settle(opened, place, _for_row(answer.result, row))
         answer.rows.clear()
-        self._known_tokens += ANSWER_TOKENS + len(sequence.ids)
-        self._forget()
+        if not answer.superseded:
+            self._known_tokens += _tokens(answer.result)
+            self._forget()
 
     def answers(self) -> dict[int, Completion]:
         """What is known of the rows of chunks that are not complete."""
@@ -174,6 +177,10 @@ class Intake:
                 self._settle(opened, place, _for_row(answer.result, row))
             return None
         # A row that is to be checked is run, though its answer may be known.
+        if answer is not None:  # the new one takes its place
+            answer.superseded = True
+            if answer.result is not None:
+                self._known_tokens -= _tokens(answer.result)
         answer = self._answers[key] = Answer([(opened, place, row)], checked=kept)
         tokenizer = self._model.tokenizer
         sequence = RunningSequence(
@@ -202,8 +209,7 @@ class Intake:
             if answer.result is None:
                 self._answers[key] = answer
                 continue
-            ids = [] if isinstance(answer.result, Reject) else answer.result.ids
-            self._known_tokens -= ANSWER_TOKENS + len(ids)
+            self._known_tokens -= _tokens(answer.result)
 
     def _refuse_if_asked(self, reject: Reject) -> None:
         if self._settings.on_error == "fail":
@@ -214,9 +220,14 @@ class Intake:
 
 def _key(ids: list[int], limit: int, stop: tuple[str, ...]) -> bytes:
     """Names a prompt with its limit and its stop texts."""
-    numbers = np.array([limit, len(ids), *ids], dtype=np.int64)
-    texts = json.dumps(stop).encode()
+    numbers = array("q", [limit, len(ids), *ids])
+    texts = json.dumps(stop).encode() if stop else b""
     return hashlib.blake2b(numbers.tobytes() + texts, digest_size=16).digest()
+
+
+def _tokens(result: Result) -> int:
+    """What an answer counts for while it is known."""
+    return ANSWER_TOKENS + (0 if isinstance(result, Reject) else len(result.ids))
 
 
 def _for_row(result: Result, row: Row) -> Result:

@@ -173,3 +173,21 @@ def test_repeated_rows_in_a_job(tmp_path):
     # Eight rows were chosen to be checked; with the first of each prompt, both prompts are proven.
     assert 2096 <= report.repeated_rows <= 2098
     assert report.check.rows == 2
+
+
+def test_a_prompt_that_is_run_again_and_again_counts_once(demo, monkeypatch):
+    """Every row is to be run once more alone, so that each runs though its answer is known."""
+    monkeypatch.setattr(module, "KNOWN_TOKENS", 3 * (module.ANSWER_TOKENS + 2))
+    settings = RunSettings("in", "out", max_new_tokens=5)
+    everybody = InvarianceCheck(40, None, 0)
+    intake = Intake(settings, demo, Checker(demo, 40, 0, 0), everybody)
+    for row in range(0, 40, 2):
+        waiting = [
+            *intake.open(Rows([request(row, "a")])),
+            *intake.open(Rows([request(row + 1, "a")])),
+        ]
+        for sequence in waiting:  # the first was superseded by the second
+            finish(intake, sequence)
+        assert len(intake._answers) == 1
+        assert intake._known_tokens == module.ANSWER_TOKENS + 2
+    assert sum(len(results) for _, results in intake.ready()) == 40
