@@ -13,6 +13,7 @@ from .checker import Checker
 from .clock import Clock, peak_bytes
 from .engine import Engine
 from .errors import InputError, InterruptedJobError
+from .garbage import rare_collections
 from .inputs import input_files
 from .int8 import in_int8
 from .intake import Intake
@@ -89,7 +90,7 @@ def run(settings: RunSettings) -> RunReport:
         plan = output.begin(
             key, Plan(rows, part_rows), output_schema(source, settings.column_prefix)
         )
-        with Interrupts() as interrupts:
+        with Interrupts() as interrupts, rare_collections():
             job = Job(settings, clock, source, files, stamps, model, key, plan, interrupts)
             return job.run(output)
 

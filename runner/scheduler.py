@@ -183,9 +183,12 @@ class Scheduler:
     def _admit(self) -> None:
         if not self._is_time():
             return
+        slot = 0  # those before it are taken: nothing ends here
         while self._waiting and self._make_room(self._waiting[0].sequence.n_tokens):
             waiting = self._waiting.popleft()
-            slot = next((n for n, s in enumerate(self._slots) if s is None), len(self._slots))
+            while slot < len(self._slots) and self._slots[slot] is not None:
+                slot += 1
+            slot = min(slot, len(self._slots))  # others may have moved together
             self._slots[slot : slot + 1] = [waiting.sequence]
             self._live += 1
             self._tokens[slot] = waiting.sequence.prompt.ids[-1]

@@ -25,6 +25,8 @@ from .storage import COMPRESSIONS, Format, format_of
 ROW_GROUP_ROWS = 1 << 16
 ROW_GROUP_BYTES = 1 << 26  # in memory until a row group is written
 
+to_json = json.JSONEncoder(ensure_ascii=False).encode  # json.dumps makes one for each row
+
 
 class Writer(Protocol):
     """Takes chunks in input order."""
@@ -125,7 +127,7 @@ class JsonlWriter:
             return
         for line, result in zip(chunk.json_lines(), results, strict=True):
             row = {f"{self._prefix}{key}": value for key, value in output_row(result).items()}
-            yield _joined(line or b"{}", json.dumps(row, ensure_ascii=False).encode())
+            yield _joined(line or b"{}", to_json(row).encode())
 
 
 def _joined(line: bytes, ours: bytes) -> bytes:
@@ -171,12 +173,13 @@ class ParquetRows:
                 f"{path.name}: {e}; expected columns that Parquet can hold. Write .jsonl instead."
             ) from None
         self._pending: list[pa.RecordBatch] = []  # of the next row group
+        self._n_rows = self._n_bytes = 0  # of them
 
     def write(self, batch: pa.RecordBatch) -> None:
         self._pending.append(batch)
-        n_rows = sum(batch.num_rows for batch in self._pending)
-        n_bytes = sum(batch.nbytes for batch in self._pending)
-        if n_rows >= ROW_GROUP_ROWS or n_bytes >= ROW_GROUP_BYTES:
+        self._n_rows += batch.num_rows
+        self._n_bytes += batch.nbytes
+        if self._n_rows >= ROW_GROUP_ROWS or self._n_bytes >= ROW_GROUP_BYTES:
             self._write_row_group()
 
     def note(self, provenance: dict[str, Any]) -> None:
@@ -187,6 +190,7 @@ class ParquetRows:
         if self._pending:
             self._writer.write_table(pa.Table.from_batches(self._pending, self.schema))
             self._pending = []
+            self._n_rows = self._n_bytes = 0
 
     def __enter__(self) -> Self:
         return self
