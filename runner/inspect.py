@@ -84,7 +84,11 @@ def _job_lines(found: dict[str, Any]) -> list[str]:
         f"rows         {counts['rows']:,}, {counts['bad_rows']:,} of them bad",
         f"tokens       {counts['prompt_tokens']:,} in, {counts['completion_tokens']:,} out",
         f"time         {found['started']}, {found['elapsed_s']['total']:,} s",
-        f"engine       {_engine(found['engine'], found['settings'])}",
+        *(
+            [f"engine       {_engine(found['engine'], found['settings'])}"]
+            if "shards" not in found
+            else [f"shards       {len(found['shards'])}, each with an engine of its own"]
+        ),
         f"check        {_verdict(check)}",
         *(f"             {row}" for row in check["offending"]),
         *([f"int8         {_loss(check['int8'])}"] if check["int8"] else []),

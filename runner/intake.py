@@ -113,7 +113,7 @@ class Intake:
         for place, row in enumerate(chunk.rows):
             prompt = to_prompt(row, self._model, self._settings)
             if isinstance(prompt, Reject):
-                self._refuse_if_asked(prompt)
+                refuse_if_asked(prompt, self._settings)
                 self._checker.wants(usable=False)
                 self._invariance.wants(row.row, usable=False)
                 self._settle(opened, place, prompt)
@@ -181,7 +181,7 @@ class Intake:
             answer.superseded = True
             if answer.result is not None:
                 self._known_tokens -= _tokens(answer.result)
-        answer = self._answers[key] = Answer([(opened, place, row)], checked=kept)
+        answer = self._answers[key] = Answer([(opened, place, row)], checked=kept or proven)
         tokenizer = self._model.tokenizer
         sequence = RunningSequence(
             prompt,
@@ -211,11 +211,20 @@ class Intake:
                 continue
             self._known_tokens -= _tokens(answer.result)
 
-    def _refuse_if_asked(self, reject: Reject) -> None:
-        if self._settings.on_error == "fail":
-            raise InputError(
-                f"{reject}. Fix the row, or pass --on-error=skip to keep it as an error row."
-            )
+
+def refuse_if_asked(reject: Reject | None, settings: RunSettings) -> None:
+    """Stop at a bad row, under `--on-error fail`.
+
+    Raises
+    ------
+    InputError
+        With what is wrong with it.
+    """
+    if reject is not None and settings.on_error == "fail":
+        raise InputError(
+            f"{reject}. Fix the row, which begins the job anew, or pass --on-error=skip to keep it "
+            "as an error row."
+        )
 
 
 def _key(ids: list[int], limit: int, stop: tuple[str, ...]) -> bytes:

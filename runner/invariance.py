@@ -1,6 +1,6 @@
 """The rows of a job once more, each alone: company must not show in a single bit."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -48,6 +48,13 @@ class InvarianceReport:
         self.differing_rows += bool(found)
         if found and len(self.differing) < NAMED_ROWS:
             self.differing.append(f"{where}: {'; '.join(found)}")
+
+    def merge(self, other: "InvarianceReport") -> None:
+        """Take in what became of other rows."""
+        self.rows += other.rows
+        self.threads = sorted({*self.threads, *other.threads})
+        self.differing_rows += other.differing_rows
+        self.differing = [*self.differing, *other.differing][:NAMED_ROWS]
 
     def summary(self) -> str:
         """One line for people, and one for each row that differs."""
@@ -107,18 +114,20 @@ class InvarianceCheck:
             self._awaited.remove(sequence.prompt.row)
             self._kept.append((sequence.anew(), sequence.result()))
 
-    def run(self, *engines: Engine) -> InvarianceReport:
+    def run(self, *engines: Engine, between: Callable[[], None] = lambda: None) -> InvarianceReport:
         """Run each row alone on each engine, when no other scheduler uses these any more.
 
         Parameters
         ----------
         *engines : Engine
             The job's own, and others of the same model, with other numbers of threads.
-
+        between : callable
+            Asked before each row; what it raises stops the work.
         """
         assert not self._awaited, f"rows {sorted(self._awaited)} were wanted and never kept"
         report = InvarianceReport(threads=[engine.threads for engine in engines])
         for sequence, result in sorted(self._kept, key=lambda kept: kept[0].prompt.row):
+            between()
             found = []
             for engine in engines:
                 by = f" with {engine.threads} threads" if len(engines) > 1 else ""

@@ -13,17 +13,19 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
 from reference import cache
 from reference.progress import say
 
+from .check_report import CheckReport
 from .errors import OutputError
 from .key import differences
 from .lock import alone
 from .messages import printable
-from .parts import Part, PartRecord
+from .parts import Known, Part, PartRecord
 from .places import Place, sync_folder
 from .records import Completion, FinishReason
 from .sealed import seal, unseal
@@ -203,29 +205,32 @@ class JobFolder:
         (self.place / self._record_name(part)).remove()
         self.part_place(part).remove()
 
-    def save_answers(self, answers: dict[int, Completion]) -> None:
+    def save(self, known: Known) -> None:
         """Keep what is known of rows whose part is not done."""
         rows = [
             [row, a.text, a.ids, a.prompt_tokens, a.finish_reason.value, a.logprob]
-            for row, a in answers.items()
+            for row, a in known.answers.items()
         ]
-        self._write(ANSWERS, {"of": self._name_of_job(), "rows": rows})
+        checks = [[part, asdict(check)] for part, check in known.checks.items()]
+        self._write(ANSWERS, {"of": self._name_of_job(), "rows": rows, "checks": checks})
 
-    def answers(self) -> dict[int, Completion]:
+    def known(self) -> Known:
         """What was kept of rows whose part is not done."""
         try:
             found = self._read(ANSWERS)
             if found is None:
-                return {}
+                return Known()
             if found["of"] != self._name_of_job():
                 raise ValueError("of another job")  # noqa: TRY301 - as any other damage
-            return {
+            answers = {
                 row: Completion(text, ids, n, FinishReason(reason), logprob)
                 for row, text, ids, n, reason, logprob in found["rows"]
             }
+            checks = {part: CheckReport.from_dict(check) for part, check in found["checks"]}
+            return Known(answers, checks)
         except (ValueError, TypeError, LookupError):
             say(f"{self.place.name}/{ANSWERS}: damaged; its rows are done again")
-            return {}
+            return Known()
 
     def is_worth_keeping(self) -> bool:
         """Whether anything is here that the same job would go on from."""

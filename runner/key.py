@@ -29,6 +29,8 @@ SHOWN_DIFFERENCES = 4
 def job_key(settings: RunSettings, source: Source, model: Model) -> dict[str, Any]:
     """What an output follows from: contents, not names; all of it fits JSON."""
     found = {name: getattr(settings, name) for name in DATA_SETTINGS}
+    if settings.format == "openai":  # which has no columns
+        found |= {"prompt_column": None, "column_prefix": None}
     return {
         "input": source.files,
         "weights_sha256": model.weights_sha256,

@@ -37,9 +37,15 @@ def alone(lock_file: Path, output: str) -> Iterator[None]:
             if os.path.samestat(before, lock_file.stat()):
                 break
         except (FileNotFoundError, FileExistsError):
-            if lock_file.parent.is_file():
+            folder = lock_file.parent
+            if os.path.lexists(folder) and not folder.is_dir():
                 raise OutputError(
-                    f"{lock_file.parent}: is a file; expected a folder, or nothing. Move it away."
+                    f"{folder}: is no folder; expected a folder, or nothing. Move it away."
+                ) from None
+            if not folder.parent.is_dir():
+                raise OutputError(
+                    f"{output}: the folder {folder.parent} is not there any more; expected it to "
+                    "stay. Make it again, and run the same command again."
                 ) from None
             continue  # the job before us removed the lock, or its folder, meanwhile
         except Timeout:

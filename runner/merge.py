@@ -3,7 +3,7 @@
 import datetime as dt
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 from .check_report import CheckReport
 from .errors import InputError
 from .interrupts import Interrupts
-from .job_folder import file_hash, open_folder
+from .job_folder import open_folder
 from .key import differences, key_of
 from .places import Place, place_of
-from .provenance import read_manifest
+from .provenance import is_as_written, read_manifest
 from .publish import check_place, in_our_words, publish, published, refuse_finished
-from .report import COUNTS, RunReport
+from .report import COUNTS, INCOMPLETE, RunReport, incomplete
 from .settings import Shard
 from .storage import Format, format_of, shard_name, suffix_of
 
@@ -69,9 +69,13 @@ def merge(output: str, shards: Sequence[str] = (), *, overwrite: bool = False) -
     with in_our_words(place.name), open_folder(place, suffix_of(place.path)) as folder:
         if not overwrite:
             refuse_finished(folder)
-        found = _in_order(place, [ShardFile(file, read_manifest(file)) for file in files])
-        _prove(found)
-        report, provenance = _of_all(place, found)
+        found = [ShardFile(file, read_manifest(file)) for file in files]
+        try:
+            found = _in_order(place, found)
+            _prove(found)
+            report, provenance = _of_all(place, found)
+        except INCOMPLETE as e:
+            raise incomplete(f"{place.name}: a shard", e) from None
         key = key_of(provenance)
         if (done := published(folder, key)) is not None:
             return RunReport.from_provenance(place.name, done)
@@ -165,8 +169,7 @@ def _prove(files: Sequence[ShardFile]) -> None:
     """
     row = 0
     for file in files:
-        written = file.provenance.get("file") or {}
-        if file_hash(file.place) != (written.get("bytes"), written.get("sha256")):
+        if not is_as_written(file.place, file.provenance):
             raise InputError(
                 f"{file.place.name}: is not the file that its manifest tells of; expected it as it "
                 "was written. Copy it again from its source, or run that shard again."
@@ -193,13 +196,17 @@ def _of_all(output: Place, files: Sequence[ShardFile]) -> tuple[RunReport, dict[
     report = RunReport(output.name, check=CheckReport())
     for shard in reports:
         report.check.merge(shard.check)
+        report.invariance.merge(shard.invariance)
+        report.first_bad_row = report.first_bad_row or shard.first_bad_row
         for name in COUNTS:
             setattr(report, name, getattr(report, name) + getattr(shard, name))
     first = files[0].provenance
     key = first["key"] | {"settings": first["key"]["settings"] | {"shard": None}}
     processors = {p for file in files for p in file.provenance["parts"]["processors"]}
     report.processors = sorted(processors)
-    report.provenance = first | {
+    of_each = ("engine", "elapsed_s", "versions")
+    elapsed_s = [file.provenance["elapsed_s"] for file in files]
+    report.provenance = {name: first[name] for name in first if name != "engine"} | {
         "output": output.name,
         "key": key,
         "settings": first["settings"] | {"shard": None, "output": output.name},
@@ -213,10 +220,13 @@ def _of_all(output: Place, files: Sequence[ShardFile]) -> tuple[RunReport, dict[
         "counts": {name: getattr(report, name) for name in COUNTS},
         "started": min(file.provenance["started"] for file in files),
         "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "first_bad_row": report.first_bad_row and asdict(report.first_bad_row),
+        "elapsed_s": {name: sum(took[name] for took in elapsed_s) for name in elapsed_s[0]},
         "check": report.check.as_dict(),
+        "invariance": report.invariance.as_dict(),
         "shards": [
             {"path": file.place.name, **file.provenance["file"]}
-            | {name: file.provenance[name] for name in ("engine", "elapsed_s", "versions")}
+            | {name: file.provenance[name] for name in of_each}
             for file in files
         ],
     }

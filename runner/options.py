@@ -98,7 +98,12 @@ memory_option = click.option(
 def job_options(command: F) -> F:
     """What only `batch` has: of files, and of what is done when."""
     for option in (
-        click.option("--overwrite", is_flag=True, help="Replace OUTPUT, or begin it anew."),
+        click.option(
+            "--overwrite",
+            is_flag=True,
+            help="Replace OUTPUT if it exists, and what another job left unfinished there. "
+            "What this very job left is gone on with.",
+        ),
         click.option(
             "--resume",
             is_flag=True,
@@ -143,7 +148,7 @@ def job_options(command: F) -> F:
             default="auto",
             show_default=True,
             help="Rows that are kept together when they are done; a job that is killed loses those "
-            "in hand. auto is about a minute's worth.",
+            "in hand. auto is about a minute's worth; a job that goes on keeps what it began with.",
         ),
         click.option(
             "--shard",
@@ -176,7 +181,8 @@ def job_options(command: F) -> F:
             type=click.Choice(FORMATS),
             default="rows",
             show_default=True,
-            help="What JSONL holds: rows, or requests of OpenAI's batch interface.",
+            help="What JSONL holds: rows, or requests of OpenAI's batch interface, which get "
+            "--max-new-tokens where they have no max_tokens.",
         ),
     ):
         command = option(command)

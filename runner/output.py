@@ -17,9 +17,9 @@ from .errors import OutputError
 from .interrupts import Interrupts
 from .job_folder import JobFolder, open_folder
 from .messages import printable
-from .parts import Part, PartRecord, Plan
+from .parts import Known, Part, PartRecord, Plan
 from .places import STDIO, Place, place_of
-from .provenance import read_provenance
+from .provenance import is_as_written, read_manifest
 from .publish import (
     changes_since,
     check_place,
@@ -29,7 +29,6 @@ from .publish import (
     published,
     refuse_finished,
 )
-from .records import Completion
 from .settings import RunSettings
 from .storage import (
     Format,
@@ -65,7 +64,7 @@ class Output(Protocol):
     def begin(self, key: dict[str, Any], plan: Plan, schema: pa.Schema) -> Plan:
         """Begin a job, or take one up; returns the plan that it was begun with."""
 
-    def answers(self) -> dict[int, Completion]:
+    def known(self) -> Known:
         """What is known of rows whose part is not done."""
 
     def writing(self, part: Part) -> contextlib.AbstractContextManager[Writer]:
@@ -74,7 +73,7 @@ class Output(Protocol):
     def commit(self, part: Part, record: PartRecord) -> None:
         """Count a part that was written as done."""
 
-    def suspend(self, answers: dict[int, Completion]) -> None:
+    def suspend(self, known: Known) -> None:
         """Keep what is known of rows whose part is not done."""
 
     def finish(self, provenance: dict[str, Any], interrupts: Interrupts) -> None:
@@ -136,8 +135,8 @@ class PipeOutput:
     def begin(self, key: dict[str, Any], plan: Plan, schema: pa.Schema) -> Plan:  # noqa: ARG002
         return plan
 
-    def answers(self) -> dict[int, Completion]:
-        return {}
+    def known(self) -> Known:
+        return Known()
 
     @contextmanager
     def writing(self, part: Part) -> Iterator[Writer]:  # noqa: ARG002
@@ -146,7 +145,7 @@ class PipeOutput:
     def commit(self, part: Part, record: PartRecord) -> None:
         self.records[part.number] = record
 
-    def suspend(self, answers: dict[int, Completion]) -> None:
+    def suspend(self, known: Known) -> None:
         pass
 
     def finish(self, provenance: dict[str, Any], interrupts: Interrupts) -> None:
@@ -165,7 +164,7 @@ class FileOutput:
         self._plan = Plan(range(0), 1)
         self._parts: list[Part] = []
         self._schema = pa.schema([])
-        self._answers: dict[int, Completion] = {}  # of an earlier run
+        self._known = Known()  # by an earlier run
         self._n_answers = 0  # of rows whose part is not done
 
     def finished(self, key: dict[str, Any]) -> dict[str, Any] | None:
@@ -175,11 +174,16 @@ class FileOutput:
             return None
         if not self._settings.resume:
             raise kept_error(self._place)
-        found = read_provenance(self._place)
+        found = read_manifest(self._place)
         if changed := changes_since(found, key):
             raise OutputError(
                 f"{self.name}: is the output of another job: {changed}. Choose another name, or "
                 "pass --overwrite to replace it."
+            )
+        if not is_as_written(self._place, found):
+            raise OutputError(
+                f"{self.name}: is not the file that its manifest tells of; expected it as it was "
+                "written. Copy it again from its source, or pass --overwrite to make it again."
             )
         self._folder.dismiss()
         return found
@@ -206,9 +210,10 @@ class FileOutput:
             say(printable(f"{self.name}: going on: {self._done()} are there"))
         return plan
 
-    def answers(self) -> dict[int, Completion]:
-        self._answers = self._folder.answers()
-        return dict(self._answers)
+    def known(self) -> Known:
+        known = self._folder.known()
+        self._known = Known(dict(known.answers), known.checks)
+        return known
 
     @contextmanager
     def writing(self, part: Part) -> Iterator[Writer]:
@@ -226,12 +231,13 @@ class FileOutput:
             self._folder.commit(part, record)
         self.records[part.number] = record
 
-    def suspend(self, answers: dict[int, Completion]) -> None:
+    def suspend(self, known: Known) -> None:
         part_of, done = self._plan.part_of, self.records
-        kept = {row: answer for row, answer in self._answers.items() if part_of(row) not in done}
+        before = self._known.answers.items()
+        known.answers = {row: a for row, a in before if part_of(row) not in done} | known.answers
         with in_our_words(self.name):
-            self._folder.save_answers(kept | answers)
-        self._n_answers = len(kept | answers)
+            self._folder.save(known)
+        self._n_answers = len(known.answers)
 
     def finish(self, provenance: dict[str, Any], interrupts: Interrupts) -> None:
         files: Iterable[Place] = self._proven(interrupts)

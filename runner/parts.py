@@ -7,7 +7,7 @@ from typing import Any
 from reference import HParams
 
 from .check_report import CheckReport
-from .records import Reject, Result
+from .records import Completion, Reject, Result
 from .settings import Shard
 
 # A part should be worth a minute or so of a small machine, whatever the model: what is in flight
@@ -76,6 +76,22 @@ class PartRecord:
             "check": CheckReport.from_dict(found["check"]),
         }
         return cls(**(found | read))
+
+
+@dataclass
+class Known:
+    """What is known of parts that are not done.
+
+    Attributes
+    ----------
+    answers : dict of int to Completion
+        By row.
+    checks : dict of int to CheckReport
+        Of rows among them that were compared with the reference, by part.
+    """
+
+    answers: dict[int, Completion] = field(default_factory=dict)
+    checks: dict[int, CheckReport] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

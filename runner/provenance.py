@@ -18,6 +18,7 @@ from reference.published import without_user
 
 from .engine import Engine, runtime_version
 from .errors import InputError
+from .lines import fingerprint
 from .messages import cut
 from .parts import Plan
 from .places import Place, shown_place
@@ -39,8 +40,8 @@ def provenance(
 ) -> dict[str, Any]:
     """Everything that says where an output came from.
 
-    Of a job that was stopped and went on, times, the engine's figures and settings that change no
-    row are those of the last run.
+    Of a job that was stopped and went on, times, the engine's figures, repeated rows, what was run
+    again alone and settings that change no row are those of the last run.
     """
     return {
         "format": 2,
@@ -67,6 +68,7 @@ def provenance(
             "resumed": report.resumed_parts,
             "processors": report.processors,
         },
+        "first_bad_row": report.first_bad_row and asdict(report.first_bad_row),
         "counts": {name: getattr(report, name) for name in COUNTS},
         "started": started.isoformat(timespec="seconds"),
         "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -145,3 +147,9 @@ def read_manifest(output: Place) -> dict[str, Any]:
             f"{output.name}. Copy it along."
         ) from None
     return as_object(found, manifest.name, InputError)
+
+
+def is_as_written(output: Place, manifest: dict[str, Any]) -> bool:
+    """Whether an output is, to the byte, the file that its manifest tells of."""
+    written, found = manifest.get("file") or {}, fingerprint(output)
+    return all(found[name] == written.get(name) for name in ("bytes", "sha256"))

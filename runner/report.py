@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     GATE = 5
 
 
+INCOMPLETE = (LookupError, TypeError, ValueError, AttributeError)
 COUNTS = ("rows", "bad_rows", "prompt_tokens", "completion_tokens", "repeated_rows")
 
 
@@ -51,6 +52,8 @@ class RunReport:
         The comparison with the reference.
     invariance : InvarianceReport
         Rows that this run ran once more, alone.
+    checks_invariance : bool
+        Whether that was asked for.
     provenance : dict
         What was written into the footer and the manifest.
     """
@@ -67,6 +70,7 @@ class RunReport:
     elapsed_s: dict[str, float] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     check: CheckReport = field(default_factory=CheckReport)
+    checks_invariance: bool = False
     invariance: InvarianceReport = field(default_factory=InvarianceReport)
     provenance: dict[str, Any] = field(default_factory=dict)
     first_bad_row: Reject | None = None
@@ -103,6 +107,8 @@ class RunReport:
         lines.append(self.check.summary())
         if self.invariance.rows:
             lines.append(self.invariance.summary())
+        if self.resumed_parts and self.checks_invariance:
+            lines.append("invariance: rows of earlier runs were not run again")
         return "\n".join(lines)
 
     def _time(self) -> list[str]:
@@ -146,16 +152,28 @@ class RunReport:
             Where its provenance is not complete.
         """
         try:
-            names = [field.name for field in fields(CheckReport)]
-            check = {name: found["check"][name] for name in names}
+            bad = found["first_bad_row"]
+            counts: dict[str, Any] = {name: int(found["counts"][name]) for name in COUNTS}
             return cls(
                 output,
-                **{name: found["counts"][name] for name in COUNTS},
-                check=CheckReport.from_dict(check),
+                **counts,
+                check=CheckReport.from_dict(_fields(CheckReport, found["check"])),
+                invariance=InvarianceReport(**_fields(InvarianceReport, found["invariance"])),
+                first_bad_row=bad and Reject(**bad),
                 provenance=found,
             )
-        except (LookupError, TypeError) as e:
-            raise InputError(
-                f"{output}: its provenance is not complete ({type(e).__name__}: {e}); expected "
-                "what `runner batch` wrote. Make the file again."
-            ) from None
+        except INCOMPLETE as e:
+            raise incomplete(output, e) from None
+
+
+def incomplete(output: str, error: Exception) -> InputError:
+    """What is said of provenance that is not what a job writes."""
+    return InputError(
+        f"{output}: its provenance is not complete ({type(error).__name__}: {error}); expected "
+        "what `runner batch` wrote. Make the file again."
+    )
+
+
+def _fields(kind: type[Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Of an object that was written with more, what makes it."""
+    return {field.name: found[field.name] for field in fields(kind)}

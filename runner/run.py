@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from reference import Model, load_model
@@ -12,18 +13,18 @@ from .batch_size import BatchSize, cache_bytes
 from .checker import Checker
 from .clock import Clock, peak_bytes
 from .engine import Engine
-from .errors import InputError, InterruptedJobError
+from .errors import InputError, InterruptedJobError, SettingsError
 from .garbage import rare_collections
 from .inputs import input_files
 from .int8 import in_int8
-from .intake import Intake
+from .intake import Intake, refuse_if_asked
 from .interrupts import Interrupts
 from .invariance import InvarianceCheck
 from .key import job_key
 from .output import Output, open_output
-from .parts import Part, PartRecord, Plan, good_part_rows, shard_rows
+from .parts import Known, Part, PartRecord, Plan, good_part_rows, shard_rows
 from .pipeline import Pipeline
-from .places import Place, explained, shown_place, without_options
+from .places import STDIO, Place, explained, place_of, shown_place, without_options
 from .processor import processor
 from .progress import Progress
 from .provenance import provenance
@@ -32,7 +33,7 @@ from .records import Completion, Result
 from .report import RunReport
 from .scheduler import Scheduler
 from .settings import RunSettings
-from .storage import Format, format_of
+from .storage import Format, format_of, manifest_of, shard_name
 from .store_errors import StoreError
 from .writer import check_columns, output_schema
 
@@ -76,6 +77,7 @@ def run(settings: RunSettings) -> RunReport:
             typed=format_of(without_options(settings.output)[0]) is Format.PARQUET,
             requests=settings.format == "openai",
         )
+        refuse_metrics(settings, files)
         check_columns(source.column_names, settings.column_prefix, source.name)
         with clock.measure("load"):
             model = load_model(
@@ -83,7 +85,9 @@ def run(settings: RunSettings) -> RunReport:
             )
         key = job_key(settings, source, model)
         if (found := output.finished(key)) is not None:
-            return RunReport.from_provenance(output.name, found)
+            report = RunReport.from_provenance(output.name, found)
+            refuse_if_asked(report.first_bad_row, settings)
+            return report
         rows = shard_rows(source.n_rows, settings.shard)
         part_rows = settings.part_rows or good_part_rows(model.hparams, settings.max_new_tokens)
         output.check_space(files, len(rows), source.n_rows)
@@ -120,6 +124,8 @@ class Job:
         settings, clock, model = self.settings, self.clock, self.model
         started = dt.datetime.now(dt.UTC)
         report = RunReport(output.name)
+        for record in output.records.values():
+            refuse_if_asked(record.first_bad_row, settings)
         todo = [part for part in self.plan.parts if part.number not in output.records]
         report.resumed_parts = len(output.records)
         with clock.measure("load"):
@@ -138,8 +144,10 @@ class Job:
             self.plan.part_of,
         )
         invariance = InvarianceCheck(n_rows, settings.check_invariance, settings.seed)
+        known = output.known()
+        checker.reports.update(known.checks)
         pipeline = Pipeline(
-            Intake(settings, model, checker, invariance, output.answers()),
+            Intake(settings, model, checker, invariance, known.answers),
             Scheduler(engine, BatchSize(settings.batch_size), memory - check_bytes),
             checker,
             clock,
@@ -156,7 +164,8 @@ class Job:
         report.engine = pipeline.figures() | {"peak_bytes": peak_bytes()}
         if settings.profiled:
             report.engine["operators_s"] = engine.operator_seconds()
-        report.invariance = invariance.run(engine)
+        report.checks_invariance = settings.check_invariance > 0
+        report.invariance = invariance.run(engine, between=self.interrupts.check)
         report.provenance = provenance(
             settings, report, model, engine, self.key, self.plan, started
         )
@@ -187,7 +196,8 @@ class Job:
         except InterruptedJobError:
             with contextlib.suppress(InputError):  # of a changed file nothing is kept
                 self._refuse_changed(self.files)
-                output.suspend(written | pipeline.intake.answers())
+                answers = written | pipeline.intake.answers()
+                output.suspend(Known(answers, dict(pipeline.checker.reports)))
             raise
         self._refuse_changed(self.files)
 
@@ -240,3 +250,25 @@ def _answers(chunk: Chunk, results: Sequence[Result]) -> dict[int, Completion]:
         for row, result in zip(chunk.rows, results, strict=True)
         if isinstance(result, Completion)
     }
+
+
+def refuse_metrics(settings: RunSettings, files: Sequence[Place]) -> None:
+    """See that the file for figures is no other file of the job.
+
+    Raises
+    ------
+    SettingsError
+        Where it is.
+    """
+    if settings.metrics is None:
+        return
+    metrics = Path(settings.metrics).resolve()
+    taken = [file.path for file in files if file.is_local]
+    if settings.output != STDIO and (output := place_of(settings.output)).is_local:
+        named = Path(shard_name(output.path, settings.shard))
+        taken += [str(named), str(manifest_of(Place.local(named)).path)]
+    if metrics in {Path(path).resolve() for path in taken}:
+        raise SettingsError(
+            f"metrics is {shown_place(settings.metrics)}, a file that the job reads or writes; "
+            "expected one of its own."
+        )

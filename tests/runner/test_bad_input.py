@@ -252,7 +252,7 @@ def test_on_error_fail_stops_at_the_first_and_writes_nothing(tmp_path):
     result = batch(tmp_path, source, "out.jsonl", "--on-error", "fail")
     assert result.exit_code == 1
     assert "in.jsonl:2: 'prompt' is null; expected" in result.stderr
-    assert "or pass --on-error=skip to keep it as an error row" in result.stderr
+    assert "pass --on-error=skip to keep it as an error row" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl"]
 
 

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from reference.models import DEMO_DIR
 from runner import ExitCode, RunSettings, run
-from runner.errors import InputError, OutputError
+from runner.errors import InputError, InterruptedJobError, OutputError, SettingsError
 from runner.intake import Intake
 from runner.pipeline import Pipeline
 from runner.sealed import unseal
@@ -214,6 +215,119 @@ def test_a_finished_output_is_kept_or_taken_as_done_or_replaced(prompts):
         "out.parquet",
         "out.parquet.manifest.json",
     ]
+
+
+def test_an_output_that_was_changed_is_not_taken_as_done(prompts):
+    job(prompts, "out.jsonl")
+    (prompts.parent / "out.jsonl").write_text("junk\n")
+    with pytest.raises(OutputError, match="is not the file that its manifest tells of"):
+        job(prompts, "out.jsonl", resume=True)
+
+
+def test_an_old_output_under_a_new_manifest_is_not_taken_as_done(prompts, monkeypatch):
+    """Where a job dies between the two; the parts of the new one are kept."""
+    from runner.places import Place
+
+    job(prompts, "out.jsonl")
+    original = Place.put
+
+    def put(self, part):
+        if self.path.endswith("out.jsonl"):
+            raise Stopped
+        original(self, part)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "put", put)
+        with pytest.raises(Stopped):
+            job(prompts, "out.jsonl", overwrite=True, max_new_tokens=2)
+    with pytest.raises(OutputError, match="is not the file that its manifest tells of"):
+        job(prompts, "out.jsonl", resume=True, max_new_tokens=2)
+    report = job(prompts, "out.jsonl", overwrite=True, max_new_tokens=2)
+    assert report.resumed_parts == report.parts
+
+
+def test_under_fail_a_bad_row_of_an_earlier_run_fails_too(prompts, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(Stopped):
+            job(prompts, "out.jsonl")
+    with pytest.raises(InputError, match="in.jsonl:8: .* pass --on-error=skip"):
+        job(prompts, "out.jsonl", on_error="fail")
+    job(prompts, "out.jsonl")
+    with pytest.raises(InputError, match="in.jsonl:8: .* pass --on-error=skip"):
+        job(prompts, "out.jsonl", on_error="fail", resume=True)
+    assert "the first: " in job(prompts, "out.jsonl", resume=True).summary()
+    assert "the first: None" not in job(prompts, "out.jsonl", resume=True).summary()
+
+
+def test_what_a_check_found_outlives_a_signal(prompts, monkeypatch):
+    """Logits that were found wrong stay so, though their answers are not computed again."""
+    from runner.checker import Checker
+
+    original, n = Checker.check, iter(range(1000))
+
+    def check(self, sequence):
+        sequence.logits = [logits + 1 + np.arange(len(logits)) % 2 for logits in sequence.logits]
+        original(self, sequence)
+        if next(n) == 5:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checker, "check", check)
+        with pytest.raises(InterruptedJobError):
+            job(prompts, "out.jsonl", check_rows=None, part_rows=120)
+    report = job(prompts, "out.jsonl", check_rows=0, part_rows=120)
+    assert report.resumed_parts == 0
+    assert report.check.offending_rows >= 6
+    assert report.exit_code == ExitCode.DISAGREES
+
+
+def test_figures_do_not_go_into_files_of_the_job(prompts, monkeypatch):
+    monkeypatch.chdir(prompts.parent)
+    before = prompts.read_bytes()
+    for metrics in ("./in.jsonl", "../" + prompts.parent.name + "/in.jsonl"):
+        with pytest.raises(SettingsError, match="a file that the job reads or writes"):
+            job(prompts, "out.jsonl", metrics=metrics)
+    for metrics in ("./out.jsonl", "out.jsonl.manifest.json"):
+        with pytest.raises(SettingsError, match="a file that the job reads or writes"):
+            job(prompts, "out.jsonl", metrics=metrics)
+    with pytest.raises(SettingsError, match="a file that the job reads or writes"):
+        job(prompts, "out.jsonl", metrics="out-00000-of-00002.jsonl", shard=(0, 2))
+    assert prompts.read_bytes() == before
+
+
+@pytest.mark.parametrize("make", [lambda p: p.symlink_to("/nonexistent"), lambda p: os.mkfifo(p)])
+def test_something_else_where_the_parts_go(prompts, make):
+    make(prompts.parent / "out.jsonl.parts")
+    with pytest.raises(OutputError, match="out.jsonl.parts: is no folder"):
+        job(prompts, "out.jsonl")
+
+
+def test_rows_that_are_run_again_can_be_stopped(prompts, monkeypatch):
+    """And the verdict of a finished output is told again."""
+    from runner import invariance
+
+    original, n = invariance.alone, iter(range(1000))
+
+    def alone(engine, sequence):
+        if next(n) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return original(engine, sequence)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(invariance, "alone", alone)
+        with pytest.raises(InterruptedJobError):
+            job(prompts, "out.jsonl", check_invariance=50)
+    assert next(n) < 5
+    report = job(prompts, "out.jsonl", check_invariance=50)
+    assert (report.resumed_parts, report.invariance.rows) == (5, 0)
+    assert "rows of earlier runs were not run again" in report.summary()
+    job(prompts, "out.jsonl", check_invariance=5, overwrite=True)
+    path = prompts.parent / "out.jsonl.manifest.json"
+    found = json.loads(path.read_text())
+    found["invariance"] |= {"differing_rows": 1, "differing": ["row 3: another"]}
+    path.write_text(json.dumps(found))
+    assert job(prompts, "out.jsonl", resume=True).exit_code == ExitCode.DISAGREES
 
 
 def test_an_old_output_stays_until_the_new_one_is_whole(prompts, monkeypatch):

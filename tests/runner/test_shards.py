@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner import RunSettings, run
+from runner import ExitCode, RunSettings, run
 from runner.cli import cli
 from runner.errors import InputError, OutputError
 from runner.merge import merge
@@ -115,6 +115,31 @@ def test_a_shard_that_was_changed_or_has_lost_its_manifest(shards):
     path.write_bytes(data)
     (shards / "out-00003-of-00004.jsonl.manifest.json").unlink()
     refused(shards, "out-00003-of-00004.jsonl.manifest.json: no such file")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(n, None) for n in ("rows", "parts", "engine", "counts", "check", "invariance", "elapsed_s")]
+    + [("rows", 3), ("parts", []), ("counts", {"rows": "x"}), ("file", 3)],
+)
+def test_a_manifest_that_is_not_complete(shards, name, value):
+    path = shards / "out-00001-of-00004.jsonl.manifest.json"
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {name: value}))
+    refused(shards, "its provenance is not complete|is not the file that its manifest tells of")
+    del found[name]
+    path.write_text(json.dumps(found))
+    refused(shards, "its provenance is not complete|is not the file that its manifest tells of")
+
+
+def test_a_verdict_of_a_shard_is_one_of_the_whole(shards):
+    path = shards / "out-00001-of-00004.jsonl.manifest.json"
+    found = json.loads(path.read_text())
+    found["invariance"] |= {"rows": 2, "differing_rows": 1, "differing": ["row 13: another"]}
+    path.write_text(json.dumps(found))
+    report = merge(str(shards / "out.jsonl"))
+    assert report.exit_code == ExitCode.DISAGREES
+    assert "row 13: another" in report.summary()
 
 
 def test_an_output_that_exists_and_none_to_merge(shards, tmp_path):
