@@ -11,6 +11,7 @@ reading, tokenizing, keeping them in order, writing and joining. No two short pr
 """
 
 import argparse
+import contextlib
 import gzip
 import json
 import os
@@ -35,6 +36,7 @@ from benchmarks.random_checkpoint import write_huggingface
 from reference import HParams
 
 SAMPLED_S = 0.1
+LOOKS = 10  # for new children: after so many samples
 MILESTONES = (100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)  # rows whose peak is told
 HPARAMS = HParams(n_vocab=2304, n_ctx=1024, n_embd=32, n_head=1, n_layer=1)
 DEMO = Path(__file__).parent.parent / "reference" / "demo"  # for its vocabulary
@@ -74,10 +76,13 @@ def long_rows(n: int) -> Rows:
 
 
 def write_jsonl(path: Path, rows: Rows) -> None:
-    opened = gzip.open(path, "wb", compresslevel=1) if path.suffix == ".gz" else path.open("wb")
-    with opened as stream:
+    with path.open("wb") as file, contextlib.ExitStack() as stack:
+        stream: Any = file
+        if path.suffix == ".gz":
+            stream = stack.enter_context(gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1))
         for columns in rows:
-            lines = (dict(zip(columns, row, strict=True)) for row in zip(*columns.values()))  # noqa: B905
+            values = zip(*columns.values(), strict=True)
+            lines = (dict(zip(columns, row, strict=True)) for row in values)
             stream.write("".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
@@ -126,9 +131,10 @@ def watch(command: list[str], metrics: Path, kill_at: int | None = None) -> Watc
     found, told = Watched(), 0
     start_s = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        tree = Tree(process.pid)
         while process.poll() is None:
             now_s = time.perf_counter() - start_s
-            if rss := tree_rss(process.pid):
+            if rss := tree.rss():
                 found.seconds.append(round(now_s, 3))
                 found.rss_bytes.append(rss)
             if metrics.stat().st_size != told:
@@ -145,13 +151,24 @@ def watch(command: list[str], metrics: Path, kill_at: int | None = None) -> Watc
     return found
 
 
-def tree_rss(pid: int) -> int:
-    """Resident memory of a process and all of its children; 0 where it is gone."""
-    try:
-        process = psutil.Process(pid)
-        return sum(int(p.memory_info().rss) for p in [process, *process.children(recursive=True)])
-    except psutil.NoSuchProcess:
-        return 0
+class Tree:
+    """A process and all of its children, which are looked for every second."""
+
+    def __init__(self, pid: int) -> None:
+        self._processes = [psutil.Process(pid)]
+        self._looks = 0
+
+    def rss(self) -> int:
+        """Resident memory of all of them; 0 where they are gone."""
+        if self._looks % LOOKS == 0:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._processes[1:] = self._processes[0].children(recursive=True)
+        self._looks += 1
+        total = 0
+        for process in self._processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += int(process.memory_info().rss)
+        return total
 
 
 @dataclass
@@ -299,7 +316,7 @@ def main() -> None:
     kept = args.scratch / "memory.json"
     samples: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     print(f"{'':20} {'rows':>11} {'input':>9} {'output':>9} {'time':>9} {'peak':>9} {'late':>6}")
-    figures = {}
+    figures: dict[str, dict[str, Any]] = {}
     for name, case in CASES.items():
         if args.only and name not in args.only:
             continue

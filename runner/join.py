@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from .lines import open_lines
+from .parquet_source import batch_rows, opened
 from .places import Place
 from .storage import Format, format_of
 from .writer import ParquetRows, open_output
@@ -63,10 +63,11 @@ def _join_parquet(
 ) -> None:
     with ParquetRows(target, schema) as rows:
         for file in files:
-            with pq.ParquetFile(file.open(), page_checksum_verification=True) as parquet:
+            with opened(file) as parquet:
                 # One row group at a time: across them Arrow cannot join nested dictionaries.
                 for group in range(parquet.num_row_groups):
                     check()
-                    for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group]):
+                    n_rows = batch_rows([parquet.metadata.row_group(group)], BATCH_ROWS)
+                    for batch in parquet.iter_batches(n_rows, row_groups=[group]):
                         rows.write(pa.record_batch(batch.columns, schema=schema))
         rows.note(provenance)

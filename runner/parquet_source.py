@@ -83,7 +83,7 @@ class ParquetSource:
             if parts and limit is not None and n_rows >= limit:
                 break
             try:
-                with _opened(place) as file:
+                with opened(place) as file:
                     schema, metadata = file.schema_arrow, file.metadata
             except StoreError as e:  # which says what to do
                 raise InputError(f"{place.name}: {e}") from None
@@ -94,9 +94,8 @@ class ParquetSource:
                 ) from None
             schemas.add(place, schema)
             groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
-            most = max((g.total_byte_size // g.num_rows for g in groups if g.num_rows), default=0)
-            batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // max(most, 1)))
-            parts.append(Part(place, n_rows, [g.num_rows for g in groups], batch_rows))
+            n_batch = batch_rows(groups, BATCH_ROWS)
+            parts.append(Part(place, n_rows, [g.num_rows for g in groups], n_batch))
             n_rows += metadata.num_rows
         schema = schemas.schema
         _check(schema, name, prompt_column)
@@ -173,8 +172,14 @@ def _widened(column: pa.Array, field: pa.Field, place: Place) -> pa.Array:
         ) from None
 
 
+def batch_rows(groups: Sequence[Any], most_rows: int) -> int:
+    """Rows of some row groups to read at once."""
+    most = max((g.total_byte_size // g.num_rows for g in groups if g.num_rows), default=0)
+    return max(1, min(most_rows, BATCH_BYTES // max(most, 1)))
+
+
 @contextmanager
-def _opened(place: Place) -> Iterator[pq.ParquetFile]:
+def opened(place: Place) -> Iterator[pq.ParquetFile]:
     """A file whose columns are read through buffers: without them Arrow takes whole row groups."""
     least, most = COLUMN_BUFFER_BYTES
     with place.open() as stream:
@@ -195,7 +200,7 @@ def _batches(part: Part, ranges: list[range]) -> Iterator[tuple[int, pa.RecordBa
         return
     first = row = part.first
     try:
-        with _opened(part.place) as file:
+        with opened(part.place) as file:
             for group, n_rows in enumerate(part.groups):
                 row, first = first, first + n_rows
                 wanted = overlaps(ranges, row, n_rows)
