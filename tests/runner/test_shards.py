@@ -119,7 +119,7 @@ def test_a_shard_that_was_changed_or_has_lost_its_manifest(shards):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [(n, None) for n in ("rows", "parts", "engine", "counts", "check", "invariance", "elapsed_s")]
+    [(n, None) for n in ("rows", "parts", "counts", "check", "invariance", "elapsed_s")]
     + [("rows", 3), ("parts", []), ("counts", {"rows": "x"}), ("file", 3)],
 )
 def test_a_manifest_that_is_not_complete(shards, name, value):
