@@ -18,7 +18,8 @@ from pyarrow import fs
 from reference import DownloadError
 
 from .errors import InputError, PlaceError
-from .places import READ_ONLY, STDIO, Place, explained, place_of, scheme_of
+from .messages import is_unicode
+from .places import NO_UNICODE, READ_ONLY, STDIO, Place, explained, place_of, scheme_of
 from .storage import FORMATS, format_of
 from .stores import shown_uri
 
@@ -50,7 +51,7 @@ def input_files(source: str) -> Iterator[list[Place]]:
         with _copied(sys.stdin.buffer, "stdin.jsonl") as copy:
             yield [Place.local(copy, STDIO, is_copy=True)]
         return
-    if scheme_of(source) in READ_ONLY:
+    if scheme_of(source) in READ_ONLY and is_unicode(source):
         with _fetched(source) as copy:
             yield [copy]
         return
@@ -185,6 +186,8 @@ def _is_passed_over(parts: tuple[str, ...]) -> bool:
 def _at(folder: Place, *parts: str) -> Place:
     """What lies in a folder; the current one has no name."""
     child = "/".join(parts)
+    if not is_unicode(child):
+        raise InputError(f"{folder.name or '.'}: {child!a}: {NO_UNICODE}")
     return folder / child if folder.path else replace(folder, name=child, path=child)
 
 

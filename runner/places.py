@@ -19,6 +19,7 @@ from pyarrow import fs
 from reference import PicobatchError
 
 from .errors import PlaceError
+from .messages import is_unicode
 from .store_errors import plainly, reason
 from .stores import STORES, StoreFile, identity, open_store, shown_uri, upload
 
@@ -26,6 +27,7 @@ STDIO = "-"
 READ_ONLY = ("http", "https")
 SCHEMES = ("file", *STORES)
 CLOSED = "I/O operation on closed file"  # what is heard of a file in gs:// that cannot be read
+NO_UNICODE = "its name is no Unicode; expected bytes that are UTF-8. Rename it."
 NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EMLINK)
 
 
@@ -134,10 +136,26 @@ class Place:
         return sorted(self.listing())
 
     def listing(self) -> dict[str, int | None]:
-        """The same with the lengths; of a folder it is None."""
+        """The same with the lengths; of a folder it is None.
+
+        Names on this machine that are no Unicode are left out: nothing of ours has one.
+        """
+        if self.is_local:
+            return self._local_listing()
         with plainly(self.name):
             found = self.filesystem.get_file_info(fs.FileSelector(self.path, allow_not_found=True))
         return {info.base_name: info.size for info in found}
+
+    def _local_listing(self) -> dict[str, int | None]:
+        found: dict[str, int | None] = {}
+        try:
+            with os.scandir(self.path) as entries:
+                for entry in entries:
+                    if is_unicode(entry.name):
+                        found[entry.name] = _n_bytes_of(entry)
+        except FileNotFoundError:
+            return {}
+        return found
 
     def put(self, part: Path) -> None:
         """Give a local file this place: it appears whole and is durable; `part` is gone then.
@@ -204,6 +222,14 @@ class Place:
                     self.filesystem.delete_dir(self.path)
 
 
+def _n_bytes_of(entry: "os.DirEntry[str]") -> int | None:
+    """Of a folder, or what is gone meanwhile, None."""
+    try:
+        return None if entry.is_dir() else entry.stat().st_size
+    except OSError:
+        return None
+
+
 def _sync(file: Path) -> None:
     with file.open("rb+") as stream:
         os.fsync(stream.fileno())
@@ -259,8 +285,10 @@ def place_of(text: str) -> Place:
     Raises
     ------
     PlaceError
-        Where the scheme is unknown or can only be read, or the store cannot be reached.
+        Where the scheme is unknown or can only be read, the store cannot be reached, or the text
+        is no Unicode.
     """
+    _check_unicode(text)
     scheme, rest = scheme_of(text), text.partition("://")[2]
     if scheme is None:
         return Place.local(text)
@@ -273,7 +301,9 @@ def place_of(text: str) -> Place:
         host, slash, path = rest.partition("/")
         if host not in {"", "localhost"} or not slash:
             raise PlaceError(f"{text}: names no file of this machine; expected file:///PATH.")
-        return Place.local(url2pathname(f"/{path}"))
+        path = url2pathname(f"/{path}")
+        _check_unicode(path)  # there are Pythons that take bytes of any kind from it
+        return Place.local(path)
     if scheme not in STORES:
         raise PlaceError(
             f"{shown_uri(text)}: {scheme}:// is unknown; expected a path, or an address of "
@@ -281,6 +311,11 @@ def place_of(text: str) -> Place:
         )
     filesystem, path = open_store(scheme, rest)
     return Place(f"{scheme}://{path}", filesystem, path)
+
+
+def _check_unicode(path: str) -> None:
+    if not is_unicode(path):
+        raise PlaceError(f"{shown_place(path)!a}: {NO_UNICODE}")
 
 
 def _listed(schemes: tuple[str, ...]) -> str:

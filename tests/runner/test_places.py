@@ -138,6 +138,39 @@ def test_inputs_that_are_refused(tree, source, said):
         names(source)
 
 
+@pytest.fixture
+def odd(tree):
+    """A folder with a file whose name is no UTF-8, and that name."""
+    tree("d/a.jsonl")
+    name = os.fsdecode(b"x\xff.jsonl")
+    try:
+        Path("d", name).write_text("x")
+    except OSError:
+        pytest.skip("the file system takes no such name")
+    return name
+
+
+@pytest.mark.parametrize("source", ["d", "d/*", "d/x*", "d/**/*.jsonl", "d/{}", "https://h/{}"])
+def test_names_that_are_no_unicode_are_refused(odd, source):
+    with pytest.raises(InputError, match=r"x\\udcff.jsonl': its name is no Unicode; .*Rename"):
+        names(source.format(odd))
+
+
+def test_names_that_are_no_unicode_are_in_nobodys_way(odd):
+    Path("d", odd).rename(Path("d", odd.replace("jsonl", "txt")))
+    assert names("d") == names("d/a*") == ["d/a.jsonl"]
+    assert Place.local("d").names() == ["a.jsonl"]
+    Path("d/in").mkdir()
+    assert Place.local("d").listing() == {"a.jsonl": 9, "in": None}
+    assert Place.local("none").names() == []
+
+
+@pytest.mark.parametrize("text", ["o\udcff.jsonl", "s3://b/o\udcff", "file:///o\udcff"])
+def test_places_that_are_no_unicode_are_refused(text):
+    with pytest.raises(PlaceError, match=r"o\\udcff.*is no Unicode"):
+        place_of(text)
+
+
 def test_the_order_is_that_of_the_paths(tree):
     """Not that in which a disk lists them."""
     paths = [f"d/{a}{b}.jsonl" for a, b in itertools.product("zay", ("", "/1", "0"))]
