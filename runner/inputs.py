@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
@@ -16,18 +16,51 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs
 
 from reference import DownloadError
+from reference.progress import say
 
 from .errors import InputError, PlaceError
-from .messages import is_unicode
+from .messages import is_unicode, printable
 from .places import NO_UNICODE, READ_ONLY, STDIO, Place, explained, place_of, scheme_of
 from .storage import FORMATS, format_of
 from .stores import shown_uri
 
 PASSED_OVER = (".", "_")  # what names of files begin with that hold no rows
 MANIFEST = ".manifest.json"
-PARTS = ".parts"  # a folder of a job under way
+PARTS, JOB = ".parts", "job.json"  # a folder of a job under way, and what it is known by
+A_JOBS = "that a job wrote"
 WILDCARDS = frozenset("*?[")
 ANY_DEPTH = "**"
+
+Parts = tuple[str, ...]  # of a path
+
+
+class Passed:
+    """What of a folder or a pattern is not taken, by why."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, set[str]] = {}
+
+    def add(self, why: str, name: str) -> None:
+        self._names.setdefault(why, set()).add(name)
+
+    def __str__(self) -> str:
+        """Empty where nothing was passed over."""
+        told = [f"{len(found)} {why}, such as {min(found)}" for why, found in self._names.items()]
+        return "; ".join(told)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files below a folder."""
+
+    files: frozenset[Parts]
+
+    def is_output(self, file: Parts) -> bool:
+        """Whether a job wrote a file, as the manifest beside it tells."""
+        return (*file[:-1], file[-1] + MANIFEST) in self.files
+
+    def is_job(self, folder: Parts) -> bool:
+        return folder[-1].endswith(PARTS) and (*folder, JOB) in self.files
 
 
 @contextmanager
@@ -66,8 +99,11 @@ def input_files(source: str) -> Iterator[list[Place]]:
             yield [Place.local(copy, source, is_copy=True)]
         return
     with explained(place, InputError):
-        files = _files_at(place)
+        passed = Passed()
+        files = _files_at(place, passed)
     _check_one_format(place.name, files)
+    if told := str(passed):
+        say(printable(f"{place.name}: {len(files):,} files; passed over {told}"))
     yield files
 
 
@@ -80,44 +116,60 @@ def _is_read_once(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def _files_at(place: Place) -> list[Place]:
+def _files_at(place: Place, passed: Passed) -> list[Place]:
     if "\0" in place.path:
         raise InputError(f"{place.name!a}: no path has a null byte. Check the path.")
     if place.is_folder():
-        return _files_of_folder(place)
+        return _files_of_folder(place, passed)
     if place.exists():
         _check_format(place.name, place.path)
         return [place]
     if not WILDCARDS.isdisjoint(place.path):
-        return _files_of_pattern(place)
+        return _files_of_pattern(place, passed)
     bucket = replace(place, path=place.path.partition("/")[0])
     if not place.is_local and not bucket.exists():
         raise InputError(f"{place.name}: no such bucket; expected one that is there. Check it.")
     raise InputError(f"{place.name}: no such file; expected {FORMATS}. Check the path.")
 
 
-def _files_of_folder(folder: Place) -> list[Place]:
-    files = [
-        _at(folder, *parts)
-        for parts in _below(folder)
-        if not _is_passed_over(parts) and format_of(parts[-1]) is not None
-    ]
+def _files_of_folder(folder: Place, passed: Passed) -> list[Place]:
+    tree = Tree(frozenset(_below(folder)))
+    files = []
+    for parts in sorted(tree.files):
+        if _is_passed_over(parts, tree) or format_of(parts[-1]) is None:
+            continue
+        if tree.is_output(parts):
+            passed.add(A_JOBS, _name_in(folder, parts))
+        else:
+            files.append(_at(folder, *parts))
     if not files:
         raise InputError(
             f"{folder.name}: is a folder without a file to read; expected some of {FORMATS}. "
-            f"Names that begin with {' or '.join(PASSED_OVER)} are passed over. Check the path."
+            f"Names that begin with {' or '.join(PASSED_OVER)} are passed over{_and(passed)}. "
+            "Check the path."
         )
     return sorted(files, key=lambda file: file.path)
 
 
-def _files_of_pattern(pattern: Place) -> list[Place]:
+def _and(passed: Passed) -> str:
+    """What more was passed over, in a message, and how it is taken nevertheless."""
+    told = str(passed)
+    return f", and so are {told}; such a file is read where it is named in full" if told else ""
+
+
+def _files_of_pattern(pattern: Place, passed: Passed) -> list[Place]:
     parts = pattern.path.split("/")
     n_plain = next(i for i, part in enumerate(parts) if not WILDCARDS.isdisjoint(part))
     if n_plain == 0 and not pattern.is_local:
         raise InputError(f"{pattern.name}: a bucket's name has no wildcards. Write it in full.")
     start = "/".join(parts[:n_plain]) or ("/" if n_plain else "")
     folder = replace(pattern, name=pattern.name.removesuffix(pattern.path) + start, path=start)
-    found = {file.path: file for file in _matching(folder, parts[n_plain:])}
+    found = {file.path: file for file in _matching(folder, parts[n_plain:], passed)}
+    if not found and (told := str(passed)):
+        raise InputError(
+            f"{pattern.name}: matches only files that are passed over: {told}; expected others. "
+            "Name such a file in full to read it, or merge shards first."
+        )
     if not found:
         raise InputError(
             f"{pattern.name}: matches no file; expected some of {FORMATS}. Check the pattern: "
@@ -128,59 +180,78 @@ def _files_of_pattern(pattern: Place) -> list[Place]:
     return [found[path] for path in sorted(found)]
 
 
-def _matching(folder: Place, patterns: list[str]) -> Iterator[Place]:
+def _matching(folder: Place, patterns: list[str], passed: Passed) -> Iterator[Place]:
     """Files below a folder, part of the path by part of the pattern."""
     pattern, rest = patterns[0], patterns[1:]
     if pattern == ANY_DEPTH:
-        for parts in _below(folder):
-            if _matches(parts, patterns):
-                yield _at(folder, *parts)
-        return
-    for name, is_folder in _children(folder):
-        if not _name_matches(name, pattern):
-            continue
-        if rest and is_folder:
-            yield from _matching(_at(folder, name), rest)
-        elif not rest and not is_folder:
-            yield _at(folder, name)
+        tree = Tree(frozenset(_below(folder)))
+        found = [parts for parts in tree.files if _matches(parts, patterns, tree)]
+    else:
+        children = _children(folder)
+        tree = Tree(frozenset((name,) for name, is_folder in children if not is_folder))
+        named = [child for child in children if _name_matches(child[0], pattern)]
+        for name, is_folder in named:
+            if rest and is_folder and not _is_job_matched(folder, name, pattern):
+                yield from _matching(_at(folder, name), rest, passed)
+        found = [(name,) for name, is_folder in named if not rest and not is_folder]
+    for parts in found:
+        if tree.is_output(parts):
+            passed.add(A_JOBS, _name_in(folder, parts))
+        else:
+            yield _at(folder, *parts)
 
 
-def _matches(parts: tuple[str, ...], patterns: list[str]) -> bool:
+def _is_job_matched(folder: Place, name: str, pattern: str) -> bool:
+    """Whether a folder is of a job under way and the pattern does not ask for such."""
+    return not _is_meant(name, pattern, PARTS) and (_at(folder, name) / JOB).exists()
+
+
+def _matches(parts: Parts, patterns: list[str], tree: Tree) -> bool:
     """Whether a path fits a pattern, each in its parts."""
+    jobs = [tree.is_job(parts[: n + 1]) for n in range(len(parts))]
     fits = [True] + [False] * len(parts)  # the patterns so far: the first n parts
     for pattern in patterns:
         if pattern == ANY_DEPTH:
             for n, part in enumerate(parts):
-                fits[n + 1] = fits[n + 1] or (fits[n] and not _is_closed(part))
+                closed = jobs[n] or part.startswith(PASSED_OVER)
+                fits[n + 1] = fits[n + 1] or (fits[n] and not closed)
         else:
             fits = [False] + [
-                fits[n] and _name_matches(parts[n], pattern) for n in range(len(parts))
+                fits[n]
+                and _name_matches(part, pattern)
+                and (not jobs[n] or _is_meant(part, pattern, PARTS))
+                for n, part in enumerate(parts)
             ]
-    return fits[-1] and not (patterns[-1] == ANY_DEPTH and _is_passed_over(parts))
-
-
-def _is_closed(part: str) -> bool:
-    """Whether only its own name leads into a folder."""
-    return part.startswith(PASSED_OVER) or part.endswith(PARTS)
+    return fits[-1] and not (patterns[-1] == ANY_DEPTH and _is_passed_over(parts, tree))
 
 
 def _name_matches(name: str, pattern: str) -> bool:
-    """As a shell does it; files that a job leaves are not meant either, unless they are named."""
+    """As a shell does it; manifests are not meant either, unless they are named."""
     if WILDCARDS.isdisjoint(pattern):
         return name == pattern
     if name.startswith(PASSED_OVER) and name[0] != pattern[0]:
         return False
-    if name.endswith((MANIFEST, PARTS)) and not pattern.endswith((MANIFEST, PARTS)):
-        return False
-    return fnmatchcase(name, pattern)
+    return _is_meant(name, pattern, MANIFEST) and fnmatchcase(name, pattern)
 
 
-def _is_passed_over(parts: tuple[str, ...]) -> bool:
+def _is_meant(name: str, pattern: str, ending: str) -> bool:
+    """Whether a pattern asks for what a job leaves, where a name ends like that."""
+    return not name.endswith(ending) or pattern.endswith(ending)
+
+
+def _is_passed_over(parts: Parts, tree: Tree) -> bool:
+    """Whether a file is by its name, or one of its folders is closed."""
     return (
-        any(map(_is_closed, parts[:-1]))
-        or parts[-1].startswith(PASSED_OVER)
+        any(part.startswith(PASSED_OVER) for part in parts)
+        or any(tree.is_job(parts[:n]) for n in range(1, len(parts)))
         or parts[-1].endswith(MANIFEST)
     )
+
+
+def _name_in(folder: Place, parts: Parts) -> str:
+    """What the user calls a file in a folder; the current one has no name."""
+    child = "/".join(parts)
+    return (folder / child).name if folder.path else child
 
 
 def _at(folder: Place, *parts: str) -> Place:
@@ -206,7 +277,7 @@ def _children(folder: Place) -> list[tuple[str, bool]]:
     ]
 
 
-def _below(folder: Place) -> Iterator[tuple[str, ...]]:
+def _below(folder: Place) -> Iterator[Parts]:
     """The files in a folder and in those within, each as the parts of its path from there."""
     if folder.is_local:
         yield from _local_below(folder.path or ".", (), set())
@@ -217,9 +288,7 @@ def _below(folder: Place) -> Iterator[tuple[str, ...]]:
             yield tuple(info.path[len(folder.path) :].strip("/").split("/"))
 
 
-def _local_below(
-    folder: str, parts: tuple[str, ...], seen: set[tuple[int, int]]
-) -> Iterator[tuple[str, ...]]:
+def _local_below(folder: str, parts: Parts, seen: set[tuple[int, int]]) -> Iterator[Parts]:
     """Links are followed; a folder that several lead to is taken once."""
     try:
         found = os.stat(folder)  # noqa: PTH116 - see below

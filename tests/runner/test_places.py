@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from reference import DownloadError, download
+from runner import RunSettings, run
 from runner.errors import InputError, OutputError, PlaceError
 from runner.inputs import input_files
 from runner.places import Place, explained, place_of
@@ -62,8 +63,13 @@ TREE = (
     "data/_log.jsonl",
     "data/_tmp/f.jsonl",
     "data/in/.git/g.jsonl",
-    "data/b.jsonl.manifest.json",
+    "data/gone.jsonl.manifest.json",
+    "data/out.jsonl",
+    "data/out.jsonl.manifest.json",
+    "data/in/out.jsonl.gz",
+    "data/in/out.jsonl.gz.manifest.json",
     "data/out.jsonl.parts/0.jsonl",
+    "data/out.jsonl.parts/job.json",
     "data/README.md",
     "data/x[1].jsonl",
     "table.parquet",
@@ -86,6 +92,8 @@ ALL = [
         ("./data", [f"./{name}" for name in ALL]),
         ("data/b.jsonl", ["data/b.jsonl"]),
         ("data/_log.jsonl", ["data/_log.jsonl"]),
+        ("data/out.jsonl", ["data/out.jsonl"]),
+        ("data/out*.parts/*.jsonl", ["data/out.jsonl.parts/0.jsonl"]),
         ("data/_tmp", ["data/_tmp/f.jsonl"]),
         ("data/out.jsonl.parts", ["data/out.jsonl.parts/0.jsonl"]),
         ("data/*.jsonl", ["data/b.jsonl", "data/x[1].jsonl"]),
@@ -169,6 +177,39 @@ def test_names_that_are_no_unicode_are_in_nobodys_way(odd):
 def test_places_that_are_no_unicode_are_refused(text):
     with pytest.raises(PlaceError, match=r"o\\udcff.*is no Unicode"):
         place_of(text)
+
+
+OURS = "d/out-00000-of-00002.jsonl"
+
+
+@pytest.mark.parametrize("source", ["d", "d/*", "d/*.jsonl", "d/**", "**/*.jsonl", "*/*"])
+def test_what_a_job_wrote_is_passed_over(tree, capsys, source):
+    tree("d/a.jsonl", OURS, f"{OURS}.manifest.json")
+    assert names(source) == ["d/a.jsonl"]
+    said = f"{source}: 1 files; passed over 1 that a job wrote, such as {OURS}\n"
+    assert capsys.readouterr().err == said
+    assert names(OURS) == [OURS]
+    assert capsys.readouterr().err == ""
+    Path("d/a.jsonl").unlink()
+    with pytest.raises(InputError, match=f"1 that a job wrote, such as {OURS}.* in full"):
+        names(source)
+
+
+@pytest.mark.parametrize("source", ["d", "d/**", "d/*/*", "d/**/*.jsonl", "d/**/*/*.jsonl"])
+def test_a_folder_is_passed_over_only_where_it_is_of_a_job(tree, source):
+    tree("d/spare.parts/a.jsonl", "d/x.jsonl.parts/part-00000.jsonl", "d/x.jsonl.parts/job.json")
+    assert names(source) == ["d/spare.parts/a.jsonl"]
+
+
+def test_a_shard_is_no_input_of_the_next(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.jsonl").write_text('{"prompt": "one"}\n' * 2)
+    for source in (str(tmp_path), f"{tmp_path}/*.jsonl"):
+        for n in range(2):
+            settings = RunSettings(
+                source, f"{tmp_path}/out.jsonl", shard=(n, 2), max_new_tokens=1, overwrite=True
+            )
+            assert run(settings).provenance["rows"] == [2 * n, 2 * n + 2]
 
 
 def test_the_order_is_that_of_the_paths(tree):
