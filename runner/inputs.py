@@ -27,7 +27,12 @@ from .stores import shown_uri
 PASSED_OVER = (".", "_")  # what names of files begin with that hold no rows
 MANIFEST = ".manifest.json"
 PARTS, JOB = ".parts", "job.json"  # a folder of a job under way, and what it is known by
-A_JOBS = "that a job wrote"
+A_JOBS, HIDDEN, OTHER, AGAIN = (  # why something is passed over
+    "that a job wrote",
+    f"with names that begin with {' or '.join(PASSED_OVER)}",
+    "of no format that is read",
+    "that are others under another name",
+)
 WILDCARDS = frozenset("*?[")
 ANY_DEPTH = "**"
 
@@ -45,8 +50,10 @@ class Passed:
 
     def __str__(self) -> str:
         """Empty where nothing was passed over."""
-        told = [f"{len(found)} {why}, such as {min(found)}" for why, found in self._names.items()]
-        return "; ".join(told)
+        return "; ".join(
+            f"{len(found):,} {why}, such as {min(found)}"
+            for why, found in sorted(self._names.items())
+        )
 
 
 @dataclass(frozen=True)
@@ -103,8 +110,12 @@ def input_files(source: str) -> Iterator[list[Place]]:
         files = _files_at(place, passed)
     _check_one_format(place.name, files)
     if told := str(passed):
-        say(printable(f"{place.name}: {len(files):,} files; passed over {told}"))
+        say(printable(f"{place.name}: {_count(files)}; passed over {told}"))
     yield files
+
+
+def _count(files: list[Place]) -> str:
+    return f"{len(files):,} file{'s' if len(files) > 1 else ''}"
 
 
 def _is_read_once(path: str) -> bool:
@@ -135,26 +146,54 @@ def _files_at(place: Place, passed: Passed) -> list[Place]:
 def _files_of_folder(folder: Place, passed: Passed) -> list[Place]:
     tree = Tree(frozenset(_below(folder)))
     files = []
-    for parts in sorted(tree.files):
-        if _is_passed_over(parts, tree) or format_of(parts[-1]) is None:
-            continue
-        if tree.is_output(parts):
-            passed.add(A_JOBS, _name_in(folder, parts))
-        else:
+    for parts in tree.files:
+        if (found := _passed_over(parts, tree)) is not None:
+            passed.add(found[0], _name_in(folder, found[1]))
+        elif not parts[-1].endswith(MANIFEST):
             files.append(_at(folder, *parts))
     if not files:
         raise InputError(
-            f"{folder.name}: is a folder without a file to read; expected some of {FORMATS}. "
-            f"Names that begin with {' or '.join(PASSED_OVER)} are passed over{_and(passed)}. "
-            "Check the path."
+            f"{folder.name}: is a folder without a file to read; expected some of {FORMATS}"
+            f"{_and(passed)}. Check the path."
         )
-    return sorted(files, key=lambda file: file.path)
+    return _each_once(files, passed)
+
+
+def _each_once(files: list[Place], passed: Passed) -> list[Place]:
+    """Files by their paths; of links and the files that they lead to only the files."""
+    taken: dict[str, Place] = {}
+    seen: set[tuple[int, int]] = set()
+    for file in sorted(files, key=lambda file: (_is_link(file), file.path)):
+        if (inode := _inode(file)) is not None and inode in seen:
+            passed.add(AGAIN, file.name)
+            continue
+        if inode is not None:
+            seen.add(inode)
+        taken[file.path] = file
+    return [taken[path] for path in sorted(taken)]
+
+
+def _is_link(file: Place) -> bool:
+    return file.is_local and Path(file.path).is_symlink()
+
+
+def _inode(file: Place) -> tuple[int, int] | None:
+    """What a file is on this machine, whatever it is called; None where that cannot be seen."""
+    if not file.is_local:
+        return None
+    try:
+        found = Path(file.path).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _and(passed: Passed) -> str:
     """What more was passed over, in a message, and how it is taken nevertheless."""
     told = str(passed)
-    return f", and so are {told}; such a file is read where it is named in full" if told else ""
+    return (
+        f". Passed over are {told}; such a file is read where it is named in full" if told else ""
+    )
 
 
 def _files_of_pattern(pattern: Place, passed: Passed) -> list[Place]:
@@ -177,7 +216,7 @@ def _files_of_pattern(pattern: Place, passed: Passed) -> list[Place]:
         )
     for file in found.values():
         _check_format(file.name, file.path)
-    return [found[path] for path in sorted(found)]
+    return _each_once(list(found.values()), passed)
 
 
 def _matching(folder: Place, patterns: list[str], passed: Passed) -> Iterator[Place]:
@@ -222,7 +261,9 @@ def _matches(parts: Parts, patterns: list[str], tree: Tree) -> bool:
                 and (not jobs[n] or _is_meant(part, pattern, PARTS))
                 for n, part in enumerate(parts)
             ]
-    return fits[-1] and not (patterns[-1] == ANY_DEPTH and _is_passed_over(parts, tree))
+    if patterns[-1] == ANY_DEPTH and parts[-1].startswith(PASSED_OVER):
+        return False
+    return fits[-1] and _is_meant(parts[-1], patterns[-1], MANIFEST)
 
 
 def _name_matches(name: str, pattern: str) -> bool:
@@ -239,13 +280,18 @@ def _is_meant(name: str, pattern: str, ending: str) -> bool:
     return not name.endswith(ending) or pattern.endswith(ending)
 
 
-def _is_passed_over(parts: Parts, tree: Tree) -> bool:
-    """Whether a file is by its name, or one of its folders is closed."""
-    return (
-        any(part.startswith(PASSED_OVER) for part in parts)
-        or any(tree.is_job(parts[:n]) for n in range(1, len(parts)))
-        or parts[-1].endswith(MANIFEST)
-    )
+def _passed_over(parts: Parts, tree: Tree) -> tuple[str, Parts] | None:
+    """Why a file is not taken, and what of its path says so: a folder counts as one."""
+    for n in range(1, len(parts) + 1):
+        if parts[n - 1].startswith(PASSED_OVER):
+            return HIDDEN, parts[:n]
+        if n < len(parts) and tree.is_job(parts[:n]):
+            return A_JOBS, parts[:n]
+    if tree.is_output(parts):
+        return A_JOBS, parts
+    if format_of(parts[-1]) is None and not parts[-1].endswith(MANIFEST):
+        return OTHER, parts
+    return None
 
 
 def _name_in(folder: Place, parts: Parts) -> str:

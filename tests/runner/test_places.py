@@ -186,13 +186,41 @@ OURS = "d/out-00000-of-00002.jsonl"
 def test_what_a_job_wrote_is_passed_over(tree, capsys, source):
     tree("d/a.jsonl", OURS, f"{OURS}.manifest.json")
     assert names(source) == ["d/a.jsonl"]
-    said = f"{source}: 1 files; passed over 1 that a job wrote, such as {OURS}\n"
+    said = f"{source}: 1 file; passed over 1 that a job wrote, such as {OURS}\n"
     assert capsys.readouterr().err == said
     assert names(OURS) == [OURS]
     assert capsys.readouterr().err == ""
     Path("d/a.jsonl").unlink()
     with pytest.raises(InputError, match=f"1 that a job wrote, such as {OURS}.* in full"):
         names(source)
+
+
+def test_a_folder_says_what_it_passes_over(tree, capsys):
+    tree("d/b.jsonl", "d/c.csv", "d/in/d.txt", "d/_s/a.jsonl", "d/_s/b.jsonl", "d/.e")
+    tree("d/x.jsonl", "d/x.jsonl.manifest.json", "d/y.jsonl.parts/job.json", "d/esc\x1b")
+    Path("d/a.jsonl").symlink_to("b.jsonl")
+    assert names("d") == ["d/b.jsonl"]
+    assert capsys.readouterr().err == (
+        "d: 1 file; passed over 3 of no format that is read, such as d/c.csv; 2 that a job wrote, "
+        "such as d/x.jsonl; 1 that are others under another name, such as d/a.jsonl; 2 with names "
+        "that begin with . or _, such as d/.e\n"
+    )
+    tree("e/a.jsonl", "e/b.jsonl")
+    names("e")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("source", ["d", "d/*", "d/**"])
+def test_a_file_with_two_names_is_taken_once(tree, source):
+    tree("d/b.jsonl", "far.jsonl")
+    Path("d/a.jsonl").symlink_to("b.jsonl")
+    Path("d/c.jsonl").hardlink_to("d/b.jsonl")
+    for name in "zyx":
+        Path(f"d/{name}.jsonl").symlink_to("../far.jsonl")
+    with input_files(source) as files:
+        assert [file.name for file in files] == ["d/b.jsonl", "d/x.jsonl"]
+    with input_files("d/a.jsonl") as files:
+        assert [file.name for file in files] == ["d/a.jsonl"]
 
 
 @pytest.mark.parametrize("source", ["d", "d/**", "d/*/*", "d/**/*.jsonl", "d/**/*/*.jsonl"])
