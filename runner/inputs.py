@@ -5,7 +5,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -21,11 +21,10 @@ from reference.progress import say
 from .errors import InputError, PlaceError
 from .messages import is_unicode, printable
 from .places import NO_UNICODE, READ_ONLY, STDIO, Place, explained, place_of, scheme_of
-from .storage import FORMATS, format_of
+from .storage import FORMATS, MANIFEST_SUFFIX, format_of, manifest_of
 from .stores import shown_uri
 
 PASSED_OVER = (".", "_")  # what names of files begin with that hold no rows
-MANIFEST = ".manifest.json"
 PARTS, JOB = ".parts", "job.json"  # a folder of a job under way, and what it is known by
 A_JOBS, HIDDEN, OTHER, AGAIN = (  # why something is passed over
     "that a job wrote",
@@ -64,7 +63,7 @@ class Tree:
 
     def is_output(self, file: Parts) -> bool:
         """Whether a job wrote a file, as the manifest beside it tells."""
-        return (*file[:-1], file[-1] + MANIFEST) in self.files
+        return (*file[:-1], file[-1] + MANIFEST_SUFFIX) in self.files
 
     def is_job(self, folder: Parts) -> bool:
         return folder[-1].endswith(PARTS) and (*folder, JOB) in self.files
@@ -149,32 +148,32 @@ def _files_of_folder(folder: Place, passed: Passed) -> list[Place]:
     for parts in tree.files:
         if (found := _passed_over(parts, tree)) is not None:
             passed.add(found[0], _name_in(folder, found[1]))
-        elif not parts[-1].endswith(MANIFEST):
+        elif not parts[-1].endswith(MANIFEST_SUFFIX):
             files.append(_at(folder, *parts))
+    files = _each_once(files, passed)
     if not files:
         raise InputError(
             f"{folder.name}: is a folder without a file to read; expected some of {FORMATS}"
             f"{_and(passed)}. Check the path."
         )
-    return _each_once(files, passed)
+    return files
 
 
-def _each_once(files: list[Place], passed: Passed) -> list[Place]:
+def _each_once(files: Iterable[Place], passed: Passed) -> list[Place]:
     """Files by their paths; of links and the files that they lead to only the files."""
     taken: dict[str, Place] = {}
     seen: set[tuple[int, int]] = set()
-    for file in sorted(files, key=lambda file: (_is_link(file), file.path)):
+    for file in sorted(files, key=lambda file: (file.is_link, file.path)):
         if (inode := _inode(file)) is not None and inode in seen:
             passed.add(AGAIN, file.name)
+            continue
+        if file.is_link and manifest_of(file).exists():
+            passed.add(A_JOBS, file.name)
             continue
         if inode is not None:
             seen.add(inode)
         taken[file.path] = file
     return [taken[path] for path in sorted(taken)]
-
-
-def _is_link(file: Place) -> bool:
-    return file.is_local and Path(file.path).is_symlink()
 
 
 def _inode(file: Place) -> tuple[int, int] | None:
@@ -203,7 +202,7 @@ def _files_of_pattern(pattern: Place, passed: Passed) -> list[Place]:
         raise InputError(f"{pattern.name}: a bucket's name has no wildcards. Write it in full.")
     start = "/".join(parts[:n_plain]) or ("/" if n_plain else "")
     folder = replace(pattern, name=pattern.name.removesuffix(pattern.path) + start, path=start)
-    found = {file.path: file for file in _matching(folder, parts[n_plain:], passed)}
+    found = _each_once(_matching(folder, parts[n_plain:], passed), passed)
     if not found and (told := str(passed)):
         raise InputError(
             f"{pattern.name}: matches only files that are passed over: {told}; expected others. "
@@ -214,9 +213,9 @@ def _files_of_pattern(pattern: Place, passed: Passed) -> list[Place]:
             f"{pattern.name}: matches no file; expected some of {FORMATS}. Check the pattern: "
             f"it has to match files, not folders, and {ANY_DEPTH} stands for folders of any depth."
         )
-    for file in found.values():
+    for file in found:
         _check_format(file.name, file.path)
-    return _each_once(list(found.values()), passed)
+    return found
 
 
 def _matching(folder: Place, patterns: list[str], passed: Passed) -> Iterator[Place]:
@@ -263,7 +262,7 @@ def _matches(parts: Parts, patterns: list[str], tree: Tree) -> bool:
             ]
     if patterns[-1] == ANY_DEPTH and parts[-1].startswith(PASSED_OVER):
         return False
-    return fits[-1] and _is_meant(parts[-1], patterns[-1], MANIFEST)
+    return fits[-1] and _is_meant(parts[-1], patterns[-1], MANIFEST_SUFFIX)
 
 
 def _name_matches(name: str, pattern: str) -> bool:
@@ -272,7 +271,7 @@ def _name_matches(name: str, pattern: str) -> bool:
         return name == pattern
     if name.startswith(PASSED_OVER) and name[0] != pattern[0]:
         return False
-    return _is_meant(name, pattern, MANIFEST) and fnmatchcase(name, pattern)
+    return _is_meant(name, pattern, MANIFEST_SUFFIX) and fnmatchcase(name, pattern)
 
 
 def _is_meant(name: str, pattern: str, ending: str) -> bool:
@@ -289,7 +288,7 @@ def _passed_over(parts: Parts, tree: Tree) -> tuple[str, Parts] | None:
             return A_JOBS, parts[:n]
     if tree.is_output(parts):
         return A_JOBS, parts
-    if format_of(parts[-1]) is None and not parts[-1].endswith(MANIFEST):
+    if format_of(parts[-1]) is None and not parts[-1].endswith(MANIFEST_SUFFIX):
         return OTHER, parts
     return None
 

@@ -314,11 +314,14 @@ class JobFolder:
 def open_folder(output: Place, suffix: str) -> Iterator[JobFolder]:
     """The folder of an output, kept from other jobs; removed at the end where no part is in it.
 
+    Where the output is a link, all of it lies at what the link leads to.
+
     Raises
     ------
     OutputError
         Where another job writes the same output.
     """
+    output = output.resolved()
     with contextlib.ExitStack() as stack:
         if output.is_local:
             staging = Path(output.beside(FOLDER_SUFFIX).path)

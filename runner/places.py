@@ -71,6 +71,15 @@ class Place:
     def __truediv__(self, child: str) -> "Place":
         return self.beside(child if self.path.endswith("/") else f"/{child}")
 
+    @property
+    def is_link(self) -> bool:
+        # `Path.is_symlink` raises where a name is too long.
+        return self.is_local and os.path.islink(self.path)  # noqa: PTH114
+
+    def resolved(self) -> "Place":
+        """What it stands for, where it is a link of this machine; there may be nothing yet."""
+        return Place.local(os.path.realpath(self.path)) if self.is_link else self
+
     def exists(self) -> bool:
         return bool(self._info.type != fs.FileType.NotFound)
 

@@ -14,7 +14,7 @@ from .interrupts import Interrupts
 from .job_folder import JobFolder, file_hash
 from .join import join
 from .key import differences, key_of
-from .places import Place
+from .places import STDIO, Place
 from .provenance import manifest_bytes, read_provenance
 from .storage import FORMATS, format_of, manifest_of, suffix_of
 from .store_errors import StoreError
@@ -86,6 +86,9 @@ def check_place(place: Place, inputs: Sequence[Place]) -> None:
     """
     if format_of(place.path) is None:
         raise OutputError(f"{place.name}: no known format; expected {FORMATS}. Rename the output.")
+    if place.is_link:
+        _check_link(place, place.resolved())
+        place = place.resolved()
     if place.is_local:
         parent = Path(place.path).parent
         if not parent.is_dir():
@@ -105,6 +108,23 @@ def check_place(place: Place, inputs: Sequence[Place]) -> None:
             raise OutputError(
                 f"{written.name}: is a folder; expected a file name. Choose another output."
             )
+        if written.is_local and written.exists() and not Path(written.path).is_file():
+            raise OutputError(
+                f"{written.name}: is a pipe, a device or the like; expected a file, or nothing. "
+                f"Choose another output, or pass {STDIO} to write to a pipe."
+            )
+
+
+def _check_link(link: Place, target: Place) -> None:
+    if target.is_link:
+        raise OutputError(
+            f"{link.name}: is a link that leads back to itself; expected one to a file. Remove it."
+        )
+    if suffix_of(target.path).lower() != suffix_of(link.path).lower():
+        raise OutputError(
+            f"{link.name}: is a link to {target.name}; expected a name with the same ending. Name "
+            "the file itself."
+        )
 
 
 def refuse_finished(folder: JobFolder) -> None:

@@ -10,6 +10,7 @@ from .settings import RunSettings, Shard
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 FORMATS = ".parquet, .jsonl, .jsonl.gz or .jsonl.zst, or - for JSONL on a pipe"
+MANIFEST_SUFFIX = ".manifest.json"
 SUFFIX = re.compile(r"(\.parquet|\.(?:jsonl|ndjson)(?:\.gz|\.zst)?)\Z", re.IGNORECASE)
 
 JSON_ROW_BYTES = 120  # of the columns that a job adds: their names alone take most of it
@@ -47,8 +48,11 @@ def shard_name(path: str, shard: Shard | None) -> str:
 
 
 def manifest_of(output: Place) -> Place:
-    """Where the provenance lies beside an output."""
-    return output.beside(".manifest.json")
+    """Where the provenance lies beside an output; of a link maybe beside what it leads to."""
+    beside = output.beside(MANIFEST_SUFFIX)
+    if output.is_link and not beside.exists():
+        return output.resolved().beside(MANIFEST_SUFFIX)
+    return beside
 
 
 def least_output_bytes(

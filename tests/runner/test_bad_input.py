@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -281,6 +282,71 @@ def test_surrogates_in_other_columns(tmp_path):
 
 
 # The output.
+
+
+def linked(tmp_path, name="out.jsonl"):
+    """An output that is a link to another folder."""
+    (tmp_path / "far").mkdir()
+    (tmp_path / name).symlink_to(f"far/{name}")
+    return tmp_path / "far" / name
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+def test_an_output_that_is_a_link_is_written_where_it_leads(tmp_path, name):
+    source, target = jsonl(tmp_path, GOOD), linked(tmp_path, name)
+    manifest = target.with_name(f"{name}.manifest.json")
+    assert batch(tmp_path, source, name).exit_code == 0
+    assert sorted(target.parent.iterdir()) == [target, manifest]
+    assert sorted(tmp_path.iterdir()) == [target.parent, tmp_path / source, tmp_path / name]
+    first = target.read_bytes()
+    assert "exists already; a finished" in batch(tmp_path, source, name).stderr
+    assert batch(tmp_path, source, name, "--resume").exit_code == 0
+    assert runner("inspect", tmp_path / name).exit_code == 0
+    assert target.read_bytes() == first
+    assert batch(tmp_path, source, name, "--overwrite", "--max-new-tokens", "1").exit_code == 0
+    assert (tmp_path / name).is_symlink()
+    assert target.read_bytes() != first
+    assert sorted(target.parent.iterdir()) == [target, manifest]
+
+
+def test_a_link_to_an_output_is_no_input(tmp_path):
+    source, target = jsonl(tmp_path, GOOD), linked(tmp_path)
+    assert batch(tmp_path, source).exit_code == 0
+    result = batch(tmp_path, f"{tmp_path}/*.jsonl", "far/next.jsonl")
+    assert "1 file; passed over 1 that a job wrote" in result.stderr
+    assert (tmp_path / "far/next.jsonl").read_bytes() == target.read_bytes()
+
+
+def test_links_that_lead_to_no_output(tmp_path):
+    source = jsonl(tmp_path, GOOD)
+    for link, target, said in [
+        ("a.jsonl", "none/a.jsonl", "none/a.jsonl: the folder .*none is not there"),
+        ("b.jsonl", "b.jsonl", "b.jsonl: is a link that leads back to itself"),
+        (
+            "c.jsonl",
+            "c.parquet",
+            "c.jsonl: is a link to .*c.parquet; expected a name with the same",
+        ),
+        ("d.jsonl", "in.jsonl", "in.jsonl: is an input itself"),
+    ]:
+        (tmp_path / link).symlink_to(target)
+        for option in ([], ["--overwrite"]):
+            result = batch(tmp_path, source, link, *option)
+            assert result.exit_code == 1
+            assert re.search(said, result.stderr), result.stderr
+            assert (tmp_path / link).is_symlink()
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.jsonl.manifest.json"])
+def test_an_output_that_is_no_file_is_kept(tmp_path, name):
+    source = jsonl(tmp_path, GOOD)
+    os.mkfifo(tmp_path / name)
+    (tmp_path / "link.jsonl").symlink_to("out.jsonl")
+    for output in ("out.jsonl", "link.jsonl"):
+        result = batch(tmp_path, source, output, "--overwrite")
+        assert result.exit_code == 1
+        assert f"{name}: is a pipe, a device or the like; expected a file" in result.stderr
+        assert (tmp_path / name).is_fifo()
 
 
 def test_an_output_that_exists_is_kept(tmp_path):
