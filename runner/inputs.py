@@ -39,10 +39,21 @@ Parts = tuple[str, ...]  # of a path
 
 
 class Passed:
-    """What of a folder or a pattern is not taken, by why."""
+    """What of a folder or a pattern is not taken, by why.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    takes_outputs : bool
+        Whether what jobs wrote is taken: where nothing else is there, that is what is meant.
+    """
+
+    def __init__(self, *, takes_outputs: bool = False) -> None:
+        self.takes_outputs = takes_outputs
         self._names: dict[str, set[str]] = {}
+
+    @property
+    def any_output(self) -> bool:
+        return A_JOBS in self._names
 
     def add(self, why: str, name: str) -> None:
         self._names.setdefault(why, set()).add(name)
@@ -106,7 +117,13 @@ def input_files(source: str) -> Iterator[list[Place]]:
         return
     with explained(place, InputError):
         passed = Passed()
-        files = _files_at(place, passed)
+        try:
+            files = _files_at(place, passed)
+        except InputError:
+            if not passed.any_output:
+                raise
+            passed = Passed(takes_outputs=True)
+            files = _files_at(place, passed)
     _check_one_format(place.name, files)
     if told := str(passed):
         say(printable(f"{place.name}: {_count(files)}; passed over {told}"))
@@ -146,7 +163,7 @@ def _files_of_folder(folder: Place, passed: Passed) -> list[Place]:
     tree = Tree(frozenset(_below(folder)))
     files = []
     for parts in tree.files:
-        if (found := _passed_over(parts, tree)) is not None:
+        if (found := _passed_over(parts, tree, passed)) is not None:
             passed.add(found[0], _name_in(folder, found[1]))
         elif not parts[-1].endswith(MANIFEST_SUFFIX):
             files.append(_at(folder, *parts))
@@ -167,7 +184,7 @@ def _each_once(files: Iterable[Place], passed: Passed) -> list[Place]:
         if (inode := _inode(file)) is not None and inode in seen:
             passed.add(AGAIN, file.name)
             continue
-        if file.is_link and manifest_of(file).exists():
+        if file.is_link and not passed.takes_outputs and manifest_of(file).exists():
             passed.add(A_JOBS, file.name)
             continue
         if inode is not None:
@@ -206,7 +223,7 @@ def _files_of_pattern(pattern: Place, passed: Passed) -> list[Place]:
     if not found and (told := str(passed)):
         raise InputError(
             f"{pattern.name}: matches only files that are passed over: {told}; expected others. "
-            "Name such a file in full to read it, or merge shards first."
+            "Name such a file in full to read it."
         )
     if not found:
         raise InputError(
@@ -233,7 +250,7 @@ def _matching(folder: Place, patterns: list[str], passed: Passed) -> Iterator[Pl
                 yield from _matching(_at(folder, name), rest, passed)
         found = [(name,) for name, is_folder in named if not rest and not is_folder]
     for parts in found:
-        if tree.is_output(parts):
+        if not passed.takes_outputs and tree.is_output(parts):
             passed.add(A_JOBS, _name_in(folder, parts))
         else:
             yield _at(folder, *parts)
@@ -279,14 +296,14 @@ def _is_meant(name: str, pattern: str, ending: str) -> bool:
     return not name.endswith(ending) or pattern.endswith(ending)
 
 
-def _passed_over(parts: Parts, tree: Tree) -> tuple[str, Parts] | None:
+def _passed_over(parts: Parts, tree: Tree, passed: Passed) -> tuple[str, Parts] | None:
     """Why a file is not taken, and what of its path says so: a folder counts as one."""
     for n in range(1, len(parts) + 1):
         if parts[n - 1].startswith(PASSED_OVER):
             return HIDDEN, parts[:n]
         if n < len(parts) and tree.is_job(parts[:n]):
             return A_JOBS, parts[:n]
-    if tree.is_output(parts):
+    if not passed.takes_outputs and tree.is_output(parts):
         return A_JOBS, parts
     if format_of(parts[-1]) is None and not parts[-1].endswith(MANIFEST_SUFFIX):
         return OTHER, parts
