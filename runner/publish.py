@@ -16,8 +16,10 @@ from .join import join
 from .key import differences, key_of
 from .places import STDIO, Place
 from .provenance import manifest_bytes, read_provenance
-from .storage import FORMATS, format_of, manifest_of, suffix_of
+from .storage import FORMATS, MANIFEST_SUFFIX, format_of, manifest_of, suffix_of
 from .store_errors import StoreError
+
+NAME_BYTES = 255  # of one name in a folder
 
 
 def published(folder: JobFolder, key: dict[str, Any]) -> dict[str, Any] | None:
@@ -86,21 +88,14 @@ def check_place(place: Place, inputs: Sequence[Place]) -> None:
     """
     if format_of(place.path) is None:
         raise OutputError(f"{place.name}: no known format; expected {FORMATS}. Rename the output.")
+    if place.is_local:
+        _check_length(place)
     if place.is_link:
         _check_link(place, place.resolved())
         place = place.resolved()
+        _check_length(place)
     if place.is_local:
-        parent = Path(place.path).parent
-        if not parent.is_dir():
-            raise OutputError(
-                f"{place.name}: the folder {parent} is not there; expected an existing one. "
-                "Make it first, or check the path."
-            )
-        if not os.access(parent, os.W_OK):
-            raise OutputError(
-                f"{place.name}: the folder {parent} is not writable. Choose another, or mend its "
-                "permissions."
-            )
+        _check_folder(place)
     if any(_same(place, file) for file in inputs):
         raise OutputError(f"{place.name}: is an input itself. Choose another output.")
     for written in (place, manifest_of(place)):
@@ -113,6 +108,30 @@ def check_place(place: Place, inputs: Sequence[Place]) -> None:
                 f"{written.name}: is a pipe, a device or the like; expected a file, or nothing. "
                 f"Choose another output, or pass {STDIO} to write to a pipe."
             )
+
+
+def _check_folder(place: Place) -> None:
+    parent = Path(place.path).parent
+    if not parent.is_dir():
+        raise OutputError(
+            f"{place.name}: the folder {parent} is not there; expected an existing one. "
+            "Make it first, or check the path."
+        )
+    if not os.access(parent, os.W_OK):
+        raise OutputError(
+            f"{place.name}: the folder {parent} is not writable. Choose another, or mend its "
+            "permissions."
+        )
+
+
+def _check_length(place: Place) -> None:
+    """See that the manifest, which has the longest of the names beside an output, can be there."""
+    n_bytes, most = len(os.fsencode(Path(place.path).name)), NAME_BYTES - len(MANIFEST_SUFFIX)
+    if n_bytes > most:
+        raise OutputError(
+            f"{place.name}: the name has {n_bytes} bytes; expected at most {most}, since the name "
+            f"of its manifest ends in {MANIFEST_SUFFIX}. Choose a shorter one."
+        )
 
 
 def _check_link(link: Place, target: Place) -> None:

@@ -284,6 +284,17 @@ def test_surrogates_in_other_columns(tmp_path):
 # The output.
 
 
+@pytest.mark.parametrize("n_bytes", [241, 242, 246, 255, 256, 300])
+def test_how_long_the_name_of_an_output_can_be(tmp_path, n_bytes):
+    source, name = jsonl(tmp_path, GOOD), "ä" * 20 + "o" * (n_bytes - 46) + ".jsonl"
+    (tmp_path / "l.jsonl").symlink_to(name)
+    for output in (name, "l.jsonl"):
+        result = batch(tmp_path, source, output, "--overwrite")
+        assert result.exit_code == (0 if n_bytes == 241 else 1)
+        assert (f"has {n_bytes} bytes; expected at most 241" in result.stderr) == (n_bytes > 241)
+        assert len(list(tmp_path.iterdir())) == (4 if n_bytes == 241 else 2)
+
+
 def linked(tmp_path, name="out.jsonl"):
     """An output that is a link to another folder."""
     (tmp_path / "far").mkdir()
