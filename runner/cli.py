@@ -295,7 +295,7 @@ def check(directory: Path, threads: int, **options: Any) -> None:
 
 
 @cli.command("inspect")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="All of it, as JSON.")
 @click.option(
     "--rows",
@@ -304,7 +304,7 @@ def check(directory: Path, threads: int, **options: Any) -> None:
     show_default=True,
     help="Prompts and completions to show, from the start of the file.",
 )
-def inspect_command(file: Path, rows: int, *, as_json: bool) -> None:
+def inspect_command(file: str, rows: int, *, as_json: bool) -> None:
     """Print where a completions FILE, or an exported folder, came from."""
     click.echo(printable(inspect_path(file, as_json=as_json)))
     for line in first_rows(file, rows):

@@ -13,8 +13,9 @@ from exporter import open_package
 
 from .errors import InputError
 from .messages import cut, printable
-from .places import Place
+from .places import READ_ONLY, Place, explained, place_of, scheme_of, shown_place
 from .provenance import read_provenance
+from .store_errors import StoreError
 from .tables import table
 from .writer import read_rows
 
@@ -23,13 +24,13 @@ FOREIGN = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, 
 NUMBER = r"\.\d+\."  # of a block, in a name
 
 
-def inspect_path(path: Path, *, as_json: bool = False) -> str:
+def inspect_path(source: str | Path, *, as_json: bool = False) -> str:
     """The provenance of a completions file, or the manifest of an exported folder.
 
     Parameters
     ----------
-    path : Path
-        From `runner batch` or `runner export`.
+    source : str or Path
+        What `runner batch` or `runner export` wrote; as text, also an address of an object store.
     as_json : bool
         All of it as JSON; otherwise in short lines.
 
@@ -38,15 +39,38 @@ def inspect_path(path: Path, *, as_json: bool = False) -> str:
     InputError, ExportError
         Where there is none, or an export's files are not what was written.
     """
-    found = open_package(path).manifest if path.is_dir() else read_provenance(Place.local(path))
+    place = _place(source)
+    package = _package(place)
+    if package is not None:
+        found = open_package(package).manifest
+    else:
+        with explained(place, InputError):
+            found = read_provenance(place)
     try:
         if as_json:
             # DEL is the one control character that JSON leaves as it is.
             return json.dumps(found, indent=2).replace("\x7f", "\\u007f")
-        lines = _package_lines(found) if path.is_dir() else _job_lines(found)
+        lines = _package_lines(found) if package is not None else _job_lines(found)
         return "\n".join(map(_one_line, lines))
     except FOREIGN as e:
-        raise InputError(f"{path}: {_foreign(e)}") from None
+        raise InputError(f"{place.name}: {_foreign(e)}") from None
+
+
+def _place(source: str | Path) -> Place:
+    if isinstance(source, Path):
+        return Place.local(source)
+    if scheme_of(source) in READ_ONLY:
+        raise InputError(
+            f"{shown_place(source)}: what is on the web cannot be looked at there; expected a "
+            "path, or an address of an object store. Fetch it and its manifest first."
+        )
+    return place_of(source)
+
+
+def _package(place: Place) -> Path | None:
+    """The exported folder that a place is."""
+    path = Path(place.path)
+    return path if place.is_local and path.is_dir() else None
 
 
 def _one_line(text: str) -> str:
@@ -61,19 +85,22 @@ def _foreign(error: Exception) -> str:
     )
 
 
-def first_rows(path: Path, n_rows: int) -> Iterator[str]:
+def first_rows(source: str | Path, n_rows: int) -> Iterator[str]:
     """Prompts and completions from the start of a completions file, a line each."""
-    if not n_rows or path.is_dir():
+    place = _place(source)
+    if not n_rows or _package(place) is not None:
         return
     try:
-        settings = read_provenance(Place.local(path))["settings"]
+        settings = read_provenance(place)["settings"]
         prompt, prefix = settings["prompt_column"], settings["column_prefix"]
         answer, error = f"{prefix}completion", f"{prefix}error"
-        for row in islice(read_rows(path, [prompt, answer, error]), n_rows):
+        for row in islice(read_rows(place, [prompt, answer, error]), n_rows):
             told = f"error: {row[error]}" if row[answer] is None else repr(row[answer])
             yield _one_line(f"{row[prompt]!r} -> {told}")
+    except StoreError as e:
+        raise InputError(f"{place.name}: {e}") from None
     except (*FOREIGN, pa.ArrowException, OSError, MemoryError) as e:
-        raise InputError(f"{path}: {_foreign(e)}") from None
+        raise InputError(f"{place.name}: {_foreign(e)}") from None
 
 
 def _job_lines(found: dict[str, Any]) -> list[str]:

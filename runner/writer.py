@@ -206,16 +206,16 @@ class ParquetRows:
         self._writer.close()
 
 
-def read_rows(path: Path, columns: list[str]) -> Iterator[dict[str, Any]]:
+def read_rows(place: Place, columns: list[str]) -> Iterator[dict[str, Any]]:
     """Some columns of a completions file, row by row."""
-    if format_of(str(path)) is Format.PARQUET:
-        with pq.ParquetFile(path) as file:
+    if format_of(place.path) is Format.PARQUET:
+        with place.open() as stream, pq.ParquetFile(stream) as file:
             for batch in file.iter_batches(columns=columns):
                 values = [json_values(batch.column(name), name) for name in columns]
                 for row in zip(*values, strict=True):
                     yield dict(zip(columns, row, strict=True))
     else:
-        with open_lines(Place.local(path)) as stream:
-            for line in stream:
+        with open_lines(place) as lines:
+            for line in lines:
                 found = json.loads(line)
                 yield {name: found.get(name) for name in columns}

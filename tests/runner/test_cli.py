@@ -151,6 +151,7 @@ def test_export_ends_with_what_inspect_prints_again(exported):
     )
     assert re.search(r"onnx/model.onnx_data +4,[\d,]+\n", said)
     assert runner("inspect", directory).stdout == said
+    assert runner("inspect", f"file://{directory}").stdout == said
     found = json.loads(runner("inspect", directory, "--json").stdout)
     assert found["variants"]["float32"]["parity"]["checks"]["forward"]["agrees"]
 
@@ -271,6 +272,8 @@ def test_inspect_of_a_completions_file(tmp_path):
         assert "-> error: 'prompt' is 1" in result.stdout
         found = json.loads(runner("inspect", tmp_path / output, "--json").stdout)
         assert found["counts"]["bad_rows"] == 1
+        address = runner("inspect", f"file://{tmp_path}/{output}", "--rows", 2)
+        assert address.stdout == result.stdout
 
 
 @pytest.mark.parametrize(
@@ -279,6 +282,7 @@ def test_inspect_of_a_completions_file(tmp_path):
         ("nothing.parquet", "no such file"),
         ("in.jsonl", "no provenance; expected a file that `runner batch` wrote, with in.jsonl.man"),
         ("bad.parquet", "not readable"),
+        ("in\udcff.jsonl", "in\\udcff.jsonl': its name is no Unicode"),
     ],
 )
 def test_inspect_of_what_is_none(tmp_path, name, message):
@@ -287,6 +291,22 @@ def test_inspect_of_what_is_none(tmp_path, name, message):
     result = runner("inspect", tmp_path / name)
     assert result.exit_code == 1
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("https://u:secret@host/x.jsonl?k=secret", "https://host/x.jsonl: what is on the web cann"),
+        ("file:///none/x.jsonl", "/none/x.jsonl: no such file"),
+        ("file://host/x.jsonl", "names no file of this machine"),
+        ("ftp://host/x.jsonl", "ftp:// is unknown"),
+    ],
+)
+def test_inspect_of_an_address_that_cannot_be(address, message):
+    result = runner("inspect", address)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert "secret" not in result.stderr
 
 
 def test_another_model_directory(tmp_path):

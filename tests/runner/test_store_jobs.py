@@ -448,6 +448,29 @@ def test_wrong_credentials_are_seen_at_once(store, where):
     assert names(store) == set()
 
 
+@pytest.mark.parametrize("name", ["out.parquet", "out.jsonl"])
+def test_what_is_in_a_store_can_be_inspected(store, name):
+    job(f"{HERE}/{name}")
+    shown = run_command("inspect", f"{HERE}/{name}", "--rows", "9")
+    assert shown.exit_code == 0, shown.stderr
+    assert f"input        {HERE}/in.jsonl.gz" in shown.stdout
+    assert "'one two 1' -> '" in shown.stdout
+    assert "-> error: 'prompt' is 7" in shown.stdout
+    for method in ("GET", "HEAD"):
+        store.plan(method, name, refused(403, "InvalidAccessKeyId"), times=FOR_EVER)
+    failed = run_command("inspect", f"{HERE}/{name}")
+    assert failed.exit_code == ExitCode.FAILED
+    assert f"Error: {HERE}/{name}: access is denied" in failed.stderr
+
+
+@pytest.mark.usefixtures("store")
+def test_what_is_not_in_a_store_cannot_be_inspected():
+    for name, said in (("none.jsonl", "no such file"), ("in.jsonl.gz", "no provenance")):
+        failed = run_command("inspect", f"{HERE}/{name}")
+        assert failed.exit_code == ExitCode.FAILED
+        assert f"Error: {HERE}/{name}: {said}" in failed.stderr
+
+
 @pytest.mark.usefixtures("nothing_is_generated")
 def test_credentials_that_may_only_read(store):
     for method in ("PUT", "POST", "DELETE"):
