@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO
@@ -20,64 +20,13 @@ from reference.progress import say
 
 from .errors import InputError, PlaceError
 from .messages import is_unicode, printable
+from .passed import A_JOBS, AGAIN, JOB, PARTS, PASSED_OVER, Parts, Passed, Tree
 from .places import NO_UNICODE, READ_ONLY, STDIO, Place, explained, place_of, scheme_of
 from .storage import FORMATS, MANIFEST_SUFFIX, format_of, manifest_of
 from .stores import shown_uri
 
-PASSED_OVER = (".", "_")  # what names of files begin with that hold no rows
-PARTS, JOB = ".parts", "job.json"  # a folder of a job under way, and what it is known by
-A_JOBS, HIDDEN, OTHER, AGAIN = (  # why something is passed over
-    "that a job wrote",
-    f"with names that begin with {' or '.join(PASSED_OVER)}",
-    "of no format that is read",
-    "that are others under another name",
-)
 WILDCARDS = frozenset("*?[")
 ANY_DEPTH = "**"
-
-Parts = tuple[str, ...]  # of a path
-
-
-class Passed:
-    """What of a folder or a pattern is not taken, by why.
-
-    Parameters
-    ----------
-    takes_outputs : bool
-        Whether what jobs wrote is taken: where nothing else is there, that is what is meant.
-    """
-
-    def __init__(self, *, takes_outputs: bool = False) -> None:
-        self.takes_outputs = takes_outputs
-        self._names: dict[str, set[str]] = {}
-
-    @property
-    def any_output(self) -> bool:
-        return A_JOBS in self._names
-
-    def add(self, why: str, name: str) -> None:
-        self._names.setdefault(why, set()).add(name)
-
-    def __str__(self) -> str:
-        """Empty where nothing was passed over."""
-        return "; ".join(
-            f"{len(found):,} {why}, such as {min(found)}"
-            for why, found in sorted(self._names.items())
-        )
-
-
-@dataclass(frozen=True)
-class Tree:
-    """The files below a folder."""
-
-    files: frozenset[Parts]
-
-    def is_output(self, file: Parts) -> bool:
-        """Whether a job wrote a file, as the manifest beside it tells."""
-        return (*file[:-1], file[-1] + MANIFEST_SUFFIX) in self.files
-
-    def is_job(self, folder: Parts) -> bool:
-        return folder[-1].endswith(PARTS) and (*folder, JOB) in self.files
 
 
 @contextmanager
@@ -163,7 +112,7 @@ def _files_of_folder(folder: Place, passed: Passed) -> list[Place]:
     tree = Tree(frozenset(_below(folder)))
     files = []
     for parts in tree.files:
-        if (found := _passed_over(parts, tree, passed)) is not None:
+        if (found := tree.passed_over(parts, outputs_too=passed.takes_outputs)) is not None:
             passed.add(found[0], _name_in(folder, found[1]))
         elif not parts[-1].endswith(MANIFEST_SUFFIX):
             files.append(_at(folder, *parts))
@@ -294,20 +243,6 @@ def _name_matches(name: str, pattern: str) -> bool:
 def _is_meant(name: str, pattern: str, ending: str) -> bool:
     """Whether a pattern asks for what a job leaves, where a name ends like that."""
     return not name.endswith(ending) or pattern.endswith(ending)
-
-
-def _passed_over(parts: Parts, tree: Tree, passed: Passed) -> tuple[str, Parts] | None:
-    """Why a file is not taken, and what of its path says so: a folder counts as one."""
-    for n in range(1, len(parts) + 1):
-        if parts[n - 1].startswith(PASSED_OVER):
-            return HIDDEN, parts[:n]
-        if n < len(parts) and tree.is_job(parts[:n]):
-            return A_JOBS, parts[:n]
-    if not passed.takes_outputs and tree.is_output(parts):
-        return A_JOBS, parts
-    if format_of(parts[-1]) is None and not parts[-1].endswith(MANIFEST_SUFFIX):
-        return OTHER, parts
-    return None
 
 
 def _name_in(folder: Place, parts: Parts) -> str:
