@@ -106,7 +106,7 @@ def open_output(settings: RunSettings, inputs: Sequence[Place]) -> Iterator[Outp
     with in_our_words(place.name), open_folder(place, suffix_of(place.path)) as folder:
         if not settings.overwrite and not settings.resume:
             refuse_finished(folder)
-        output = FileOutput(settings, place, folder)
+        output = FileOutput(settings, folder.output, folder)
         try:
             yield output
         except (KeyboardInterrupt, SystemExit):  # by a signal, maybe while the model was loaded
