@@ -11,8 +11,20 @@ from reference.gpt2 import log_softmax
 
 from .comparison import TOLERANCE, Comparison
 from .kv_cache import FloatArray
+from .shape import fits, is_count, is_number, is_text, or_none
 
 NAMED_ROWS = 10  # offending rows that a report names
+LOSS_SHAPE = {
+    "positions": is_count,
+    **dict.fromkeys(("rms_in_std", "top1_agreement", "kl_divergence"), is_number),
+}
+SHAPE = {
+    **dict.fromkeys(("rows", "positions", "top1_agreement", "near_ties"), is_count),
+    **dict.fromkeys(("disagreements", "other_rows", "offending_rows"), is_count),
+    **dict.fromkeys(("max_abs_diff", "mean_abs_diff", "tolerance"), is_number),
+    "int8": or_none(LOSS_SHAPE),
+    "offending": [is_text],
+}
 
 
 @dataclass
@@ -51,7 +63,9 @@ class Int8Loss:
         n = self.positions + other.positions
         ours, theirs = self.positions / n, other.positions / n
         self.positions = n
-        self.rms_in_std = math.sqrt(ours * self.rms_in_std**2 + theirs * other.rms_in_std**2)
+        self.rms_in_std = math.sqrt(
+            ours * self.rms_in_std * self.rms_in_std + theirs * other.rms_in_std * other.rms_in_std
+        )
         self.top1_agreement = ours * self.top1_agreement + theirs * other.top1_agreement
         self.kl_divergence = ours * self.kl_divergence + theirs * other.kl_divergence
 
@@ -157,6 +171,16 @@ class CheckReport:
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> "CheckReport":
-        """The report that `dataclasses.asdict` made this of."""
+        """The report that `dataclasses.asdict` made this of.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where it is none.
+        """
+        if not fits(found, SHAPE):
+            raise ValueError("no report of a check")
         loss = found["int8"]
+        if (found["rows"] and not found["positions"]) or (loss and not loss["positions"]):
+            raise ValueError("rows without a position")
         return cls(**(found | {"int8": loss and Int8Loss(**loss)}))

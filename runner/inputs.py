@@ -19,9 +19,18 @@ from reference import DownloadError
 from reference.progress import say
 
 from .errors import InputError, PlaceError
-from .messages import is_unicode, printable
+from .messages import is_unicode, printable, shown
 from .passed import A_JOBS, AGAIN, JOB, PARTS, PASSED_OVER, Parts, Passed, Tree
-from .places import NO_UNICODE, READ_ONLY, STDIO, Place, explained, place_of, scheme_of
+from .places import (
+    NO_UNICODE,
+    READ_ONLY,
+    STDIO,
+    Place,
+    explained,
+    no_uri,
+    place_of,
+    scheme_of,
+)
 from .storage import FORMATS, MANIFEST_SUFFIX, format_of, manifest_of
 from .stores import shown_uri
 
@@ -167,7 +176,8 @@ def _files_of_pattern(pattern: Place, passed: Passed) -> list[Place]:
     if n_plain == 0 and not pattern.is_local:
         raise InputError(f"{pattern.name}: a bucket's name has no wildcards. Write it in full.")
     start = "/".join(parts[:n_plain]) or ("/" if n_plain else "")
-    folder = replace(pattern, name=pattern.name.removesuffix(pattern.path) + start, path=start)
+    name = start if pattern.is_local else pattern.name.removesuffix(pattern.path) + start
+    folder = replace(pattern, name=name, path=start)
     found = _each_once(_matching(folder, parts[n_plain:], passed), passed)
     if not found and (told := str(passed)):
         raise InputError(
@@ -256,7 +266,7 @@ def _at(folder: Place, *parts: str) -> Place:
     child = "/".join(parts)
     if not is_unicode(child):
         raise InputError(f"{folder.name or '.'}: {child!a}: {NO_UNICODE}")
-    return folder / child if folder.path else replace(folder, name=child, path=child)
+    return folder / child if folder.path else replace(folder, name=child, path=no_uri(child))
 
 
 def _children(folder: Place) -> list[tuple[str, bool]]:
@@ -311,6 +321,10 @@ def _check_format(name: str, path: str) -> None:
 def _check_one_format(source: str, files: list[Place]) -> None:
     first = files[0]
     for file in files:
+        if not is_unicode(file.path):
+            raise InputError(
+                f"{shown(file.name)}: its name is not UTF-8; expected one that is. Rename it."
+            )
         if format_of(file.path) != format_of(first.path):
             raise InputError(
                 f"{source}: stands for files of two formats, {first.name} and {file.name}; "

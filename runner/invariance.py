@@ -13,8 +13,15 @@ from .messages import shown
 from .records import Completion, Result
 from .sample import RowSample
 from .scheduler import Scheduler
+from .shape import fits, is_count, is_text
 
 NAMED_ROWS = 10  # differing rows that a report names
+SHAPE = {
+    "rows": is_count,
+    "threads": [is_count],
+    "differing_rows": is_count,
+    "differing": [is_text],
+}
 
 
 @dataclass
@@ -70,6 +77,19 @@ class InvarianceReport:
         if self.differing_rows > len(self.differing):
             lines.append(f"invariance: and {self.differing_rows - len(self.differing)} rows more")
         return "\n".join(lines)
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> "InvarianceReport":
+        """The report that `dataclasses.asdict` made this of.
+
+        Raises
+        ------
+        ValueError
+            Where it is none.
+        """
+        if not fits(found, SHAPE):
+            raise ValueError("no report of rows that were run again")
+        return cls(**found)
 
     def as_dict(self) -> dict[str, Any]:
         return {"agrees": self.agrees, **asdict(self)}

@@ -9,6 +9,7 @@ the output will be, and is removed last: at any instant the folder tells how far
 import contextlib
 import hashlib
 import json
+import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,7 @@ from .parts import Known, Part, PartRecord
 from .places import Place, sync_folder
 from .records import Completion, FinishReason
 from .sealed import seal, unseal
+from .shape import fits, is_count, is_finite, is_text, is_token
 from .store_errors import StoreError
 
 FOLDER_SUFFIX = ".parts"
@@ -37,6 +39,9 @@ PART = "part-"  # which file, which record
 PART_FILE = re.compile(rf"{PART}\d+\.")
 STAGED = "tmp-"  # files that are being written
 HASHED_BYTES = 1 << 20  # at a time
+JOB_SHAPE = {"key": {"input": [{}]}, "part_rows": is_count}
+ANSWER_SHAPE = (is_count, is_text, [is_token], is_token, is_text, is_finite)
+REASONS = {FinishReason.STOP: FinishReason.STOP, FinishReason.LENGTH: FinishReason.LENGTH}
 
 
 class JobFolder:
@@ -124,7 +129,9 @@ class JobFolder:
         """Whether the output is there as it was announced: only this folder is left to go."""
         try:
             found = self._read_job() or {}
-            return "output" in found and [*file_hash(self.output)] == found["output"]
+            if "output" not in found or (self.output.is_local and not self.output.is_file()):
+                return False
+            return bool([*file_hash(self.output)] == found["output"])
         except StoreError:
             raise  # it may be there: nobody knows
         except (ValueError, OSError):
@@ -140,14 +147,7 @@ class JobFolder:
                     self.part_place(part).remove()  # not whole: its room may be needed
                 continue
             try:
-                read = self._read(self._record_name(part)) or {}
-                if read["of"] != self._name_of(part):
-                    raise ValueError("of another part")  # noqa: TRY301 - as any other damage
-                record = PartRecord.from_dict(read["record"])
-                if self.place.is_local:
-                    self.verify(part, record)
-                elif present.get(self._part_name(part)) != record.n_bytes:
-                    raise ValueError("of another length")  # noqa: TRY301 - its hash in the end
+                record = self._record(part, present.get(self._part_name(part)))
             except StoreError:
                 raise  # the part may be fine
             except (ValueError, TypeError, LookupError, OSError):
@@ -157,6 +157,24 @@ class JobFolder:
                 found[part.number] = record
         return found
 
+    def _record(self, part: Part, n_bytes: int | None) -> PartRecord:
+        """The record of a part whose file has a length.
+
+        Raises
+        ------
+        ValueError, TypeError, LookupError
+            Where it is damaged, or of another part.
+        """
+        read = self._read(self._record_name(part)) or {}
+        record = PartRecord.from_dict(read["record"])
+        if read["of"] != self._name_of(part) or record.rows != len(part.rows):
+            raise ValueError("of another part")
+        if self.place.is_local:
+            self.verify(part, record)
+        elif n_bytes != record.n_bytes:
+            raise ValueError("of another length")  # its hash in the end
+        return record
+
     def verify(self, part: Part, record: PartRecord) -> None:
         """See that a part is what was written.
 
@@ -165,7 +183,8 @@ class JobFolder:
         ValueError
             Where it is not.
         """
-        if file_hash(self.part_place(part)) != (record.n_bytes, record.sha256):
+        place = self.part_place(part)
+        if not place.is_plain_file() or file_hash(place) != (record.n_bytes, record.sha256):
             raise ValueError("another file")
 
     def fetched(self, part: Part, record: PartRecord) -> Place:
@@ -222,8 +241,10 @@ class JobFolder:
                 return Known()
             if found["of"] != self._name_of_job():
                 raise ValueError("of another job")  # noqa: TRY301 - as any other damage
+            if not fits(found["rows"], [ANSWER_SHAPE]):
+                raise ValueError("no answers")  # noqa: TRY301
             answers = {
-                row: Completion(text, ids, n, FinishReason(reason), logprob)
+                row: Completion(text, ids, n, REASONS[reason], logprob)
                 for row, text, ids, n, reason, logprob in found["rows"]
             }
             checks = {part: CheckReport.from_dict(check) for part, check in found["checks"]}
@@ -293,13 +314,23 @@ class JobFolder:
 
     def _read_job(self) -> dict[str, Any] | None:
         found = self._read(JOB)
-        if found is not None and not {"key", "part_rows"} <= found.keys():
+        if found is not None and not (fits(found, JOB_SHAPE) and found["part_rows"]):
             raise ValueError("another record")
         return found
 
     def _read(self, name: str) -> dict[str, Any] | None:
+        """What a file says; None where there is none.
+
+        Raises
+        ------
+        ValueError
+            Where it is damaged, or a link or a pipe.
+        """
+        place = self.place / name
+        if place.is_local and os.path.lexists(place.path) and not place.is_plain_file():
+            raise ValueError("no file")
         try:
-            return unseal((self.place / name).read_bytes(sealed=True))
+            return unseal(place.read_bytes(sealed=True))
         except FileNotFoundError:
             return None
 
@@ -325,6 +356,10 @@ def open_folder(output: Place, suffix: str) -> Iterator[JobFolder]:
     with contextlib.ExitStack() as stack:
         if output.is_local:
             staging = Path(output.beside(FOLDER_SUFFIX).path)
+            if staging.is_symlink():  # what lies behind it is somebody else's
+                raise OutputError(
+                    f"{staging}: is a link; expected a folder, or nothing. Move it away."
+                )
             lock_file = staging / LOCK
         else:  # an object store has no locks: this one keeps off jobs of this machine
             staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="picobatch-")))

@@ -1,12 +1,15 @@
 """Files of finished rows -> one: what makes an output of parts, and of shards."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from .errors import InputError
 from .lines import open_lines
+from .messages import first_line
 from .parquet_source import batch_rows, opened
 from .places import Place
 from .storage import Format, format_of
@@ -63,11 +66,34 @@ def _join_parquet(
 ) -> None:
     with ParquetRows(target, schema) as rows:
         for file in files:
-            with opened(file) as parquet:
-                # One row group at a time: across them Arrow cannot join nested dictionaries.
-                for group in range(parquet.num_row_groups):
-                    check()
-                    n_rows = batch_rows([parquet.metadata.row_group(group)], BATCH_ROWS)
-                    for batch in parquet.iter_batches(n_rows, row_groups=[group]):
-                        rows.write(pa.record_batch(batch.columns, schema=schema))
+            for batch in _batches(file, schema, check):
+                rows.write(batch)
         rows.note(provenance)
+
+
+def _batches(file: Place, schema: pa.Schema, check: Callable[[], None]) -> Iterator[pa.RecordBatch]:
+    with reading(file), opened(file) as parquet:
+        # One row group at a time: across them Arrow cannot join nested dictionaries.
+        for group in range(parquet.num_row_groups):
+            check()
+            n_rows = batch_rows([parquet.metadata.row_group(group)], BATCH_ROWS)
+            for batch in parquet.iter_batches(n_rows, row_groups=[group]):
+                yield pa.record_batch(batch.columns, schema=schema)
+
+
+@contextmanager
+def reading(file: Place) -> Iterator[None]:
+    """What is wrong with a file of finished rows, as an error for the user.
+
+    Raises
+    ------
+    InputError
+        Naming it.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as e:
+        raise InputError(
+            f"{file.name}: {first_line(e)}; expected a readable, complete file. Copy it again "
+            "from its source, or make it again."
+        ) from None

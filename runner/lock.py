@@ -30,6 +30,8 @@ def alone(lock_file: Path, output: str) -> Iterator[None]:
     while True:
         try:
             lock_file.parent.mkdir(exist_ok=True)
+            if lock_file.is_symlink():  # through which a file of somebody else would be emptied
+                raise OutputError(f"{lock_file}: is a link; expected none. Remove it.")
             lock_file.touch()
             before = lock_file.stat()
             lock = FileLock(lock_file)

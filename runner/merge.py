@@ -14,15 +14,29 @@ from .check_report import CheckReport
 from .errors import InputError
 from .interrupts import Interrupts
 from .job_folder import open_folder
+from .join import reading
 from .key import differences, key_of
 from .places import Place, place_of
 from .provenance import is_as_written, read_manifest
 from .publish import check_place, in_our_words, publish, published, refuse_finished
 from .report import COUNTS, INCOMPLETE, RunReport, incomplete
-from .settings import Shard
+from .settings import MOST_SHARDS, Shard
+from .shape import fits, is_count, is_text
 from .storage import Format, format_of, shard_name, suffix_of
 
 NAMED_MISSING = 5
+SHAPE = {
+    "key": {"settings": {"shard": (is_count, is_count)}},
+    "input": {"files": [{"sha256": is_text, "name": is_text}]},
+    "rows": (is_count, is_count),
+    "parts": {
+        **dict.fromkeys(("count", "rows", "resumed"), is_count),
+        "processors": [is_text],
+    },
+    "file": {"bytes": is_count, "sha256": is_text},
+    "started": is_text,
+    **{name: {} for name in ("settings", "engine", "elapsed_s", "versions")},
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +50,12 @@ class ShardFile:
     def shard(self) -> Shard:
         found = self.provenance["key"]["settings"]["shard"]
         return int(found[0]), int(found[1])
+
+    def is_complete(self) -> bool:
+        """Whether the provenance is that of a shard."""
+        if not fits(self.provenance, SHAPE) or not self.provenance["parts"]["rows"]:
+            return False
+        return self.shard[0] < self.shard[1] <= MOST_SHARDS
 
 
 def merge(output: str, shards: Sequence[str] = (), *, overwrite: bool = False) -> RunReport:
@@ -118,14 +138,13 @@ def _in_order(output: Place, files: Sequence[ShardFile]) -> list[ShardFile]:
         Naming the file that does not belong, or the shards that are missing.
     """
     for file in files:
-        try:
-            key, (_, count) = key_of(file.provenance), file.shard
-            changed = differences(key_of(files[0].provenance), key, "shard")
-        except (LookupError, TypeError, ValueError, AttributeError):
+        if not file.is_complete():
             raise InputError(
                 f"{file.place.name}: is no shard; expected the output of a job with --shard. Name "
                 "other files."
-            ) from None
+            )
+        key, (_, count) = key_of(file.provenance), file.shard
+        changed = differences(key_of(files[0].provenance), key, "shard")
         if count != files[0].shard[1]:
             changed = f"it is one of {count} shards, not of {files[0].shard[1]}"
         if changed:
@@ -186,7 +205,7 @@ def _schema(files: Sequence[ShardFile]) -> pa.Schema | None:
     first = files[0].place
     if format_of(first.path) is not Format.PARQUET:
         return None
-    with pq.ParquetFile(first.open()) as file:
+    with reading(first), pq.ParquetFile(first.open()) as file:
         return file.schema_arrow
 
 

@@ -11,6 +11,8 @@ from reference.published import BASE_URL_VARIABLE
 
 from .settings import DTYPES, FORMATS, Shard, available_threads
 
+MOST_DIGITS = 18  # of a size
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -37,6 +39,8 @@ class MemorySize(click.ParamType[int]):
         found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
         if found is None:
             self.fail(f"{value!r} is no size; expected bytes, or such as 512M or 8G.", param, ctx)
+        if len(found[1]) > MOST_DIGITS:
+            self.fail(f"{value!r} is more than there is.", param, ctx)
         return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 

@@ -9,12 +9,22 @@ from reference import HParams
 from .check_report import CheckReport
 from .records import Completion, Reject, Result
 from .settings import Shard
+from .shape import fits, is_count, is_text, or_none
 
 # A part should be worth a minute or so of a small machine, whatever the model: what is in flight
 # when a job is killed is done again. It follows from sizes and settings alone, never from a clock.
 PART_FLOPS = 10**13
 PROMPT_TOKENS = 64  # that a row is taken to have
 LEAST_PART_ROWS, MOST_PART_ROWS = 64, 16384
+
+REJECT_SHAPE = {"row": is_count, "where": is_text, "reason": is_text}
+RECORD_SHAPE = {
+    **dict.fromkeys(("rows", "bad_rows", "prompt_tokens", "completion_tokens"), is_count),
+    "first_bad_row": or_none(REJECT_SHAPE),
+    "processor": is_text,
+    "n_bytes": is_count,
+    "sha256": is_text,
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,15 @@ class PartRecord:
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> "PartRecord":
-        """The record that `as_dict` made this of."""
+        """The record that `as_dict` made this of.
+
+        Raises
+        ------
+        LookupError, TypeError, ValueError
+            Where it is none.
+        """
+        if not fits(found, RECORD_SHAPE) or found["bad_rows"] > found["rows"]:
+            raise ValueError("no record of a part")
         bad = found["first_bad_row"]
         read = {
             "first_bad_row": bad and Reject(**bad),

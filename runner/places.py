@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,12 +20,13 @@ from pyarrow import fs
 from reference import PicobatchError
 
 from .errors import PlaceError
-from .messages import is_unicode
+from .messages import is_unicode, shown
 from .store_errors import plainly, reason
 from .stores import STORES, StoreFile, identity, open_store, shown_uri, upload
 
 STDIO = "-"
 READ_ONLY = ("http", "https")
+LIKE_A_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 SCHEMES = ("file", *STORES)
 CLOSED = "I/O operation on closed file"  # what is heard of a file in gs:// that cannot be read
 NO_UNICODE = "its name is no Unicode; expected bytes that are UTF-8. Rename it."
@@ -58,7 +60,7 @@ class Place:
     @classmethod
     def local(cls, path: str | Path, name: str | None = None, *, is_copy: bool = False) -> "Place":
         """A file of this machine."""
-        return cls(name or str(path), fs.LocalFileSystem(), str(path), is_copy)
+        return cls(name or str(path), fs.LocalFileSystem(), no_uri(str(path)), is_copy)
 
     @property
     def is_local(self) -> bool:
@@ -85,6 +87,16 @@ class Place:
 
     def is_folder(self) -> bool:
         return bool(self._info.type == fs.FileType.Directory)
+
+    def is_file(self) -> bool:
+        """Whether a file is there, or a link to one: no pipe, whose opening would wait."""
+        return bool(self._info.type == fs.FileType.File)
+
+    def is_plain_file(self) -> bool:
+        """The same where a link does not count: it may lead to what others own."""
+        if self.is_local:
+            return Path(self.path).is_file() and not Path(self.path).is_symlink()
+        return self.is_file()
 
     @property
     def _info(self) -> fs.FileInfo:
@@ -211,7 +223,10 @@ class Place:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), self.name)
 
     def remove(self) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file or a link, if it is there."""
+        if self.is_local:
+            Path(self.path).unlink(missing_ok=True)
+            return
         with contextlib.suppress(FileNotFoundError), plainly(self.name):
             self.filesystem.delete_file(self.path)
 
@@ -300,7 +315,7 @@ def place_of(text: str) -> Place:
     _check_unicode(text)
     scheme, rest = scheme_of(text), text.partition("://")[2]
     if scheme is None:
-        return Place.local(text)
+        return Place.local(_usable(text))
     if scheme in READ_ONLY:
         raise PlaceError(
             f"{shown_uri(text)}: can only be read, and only as one file; expected a path, or an "
@@ -309,10 +324,10 @@ def place_of(text: str) -> Place:
     if scheme == "file":
         host, slash, path = rest.partition("/")
         if host not in {"", "localhost"} or not slash:
-            raise PlaceError(f"{text}: names no file of this machine; expected file:///PATH.")
-        path = url2pathname(f"/{path}")
-        _check_unicode(path)  # there are Pythons that take bytes of any kind from it
-        return Place.local(path)
+            raise PlaceError(
+                f"{shown_uri(text)}: names no file of this machine; expected file:///PATH."
+            )
+        return Place.local(_usable(url2pathname(f"/{path}")))
     if scheme not in STORES:
         raise PlaceError(
             f"{shown_uri(text)}: {scheme}:// is unknown; expected a path, or an address of "
@@ -320,6 +335,29 @@ def place_of(text: str) -> Place:
         )
     filesystem, path = open_store(scheme, rest)
     return Place(f"{scheme}://{path}", filesystem, path)
+
+
+def is_same(place: Place, other: Place) -> bool:
+    """Whether two places are one file, or would be."""
+    if place.is_local and other.is_local:
+        try:
+            return Path(place.path).samefile(other.path)
+        except (OSError, ValueError):  # one of them is not there
+            return False
+    return place.path == other.path and bool(place.filesystem.equals(other.filesystem))
+
+
+def no_uri(path: str) -> str:
+    """The same path as Arrow takes it for one: `run:1.jsonl` is a file, not an address."""
+    return f"./{path}" if LIKE_A_URI.match(path) else path
+
+
+def _usable(path: str) -> str:
+    """A path of this machine, as Arrow takes it."""
+    if "\0" in path:
+        raise PlaceError(f"{shown(path)}: no path has a null byte. Check the path.")
+    _check_unicode(path)
+    return path
 
 
 def _check_unicode(path: str) -> None:

@@ -111,9 +111,10 @@ def _open_metrics(path: str | None) -> IO[str] | None:
         return None
     try:
         return open(path, "w", encoding="utf-8")  # noqa: PTH123
-    except OSError as e:
+    except (OSError, ValueError) as e:  # ValueError: no name of a file
         raise OutputError(
-            f"{path}: {e.strerror or e}; expected a file to write metrics to. Check the path."
+            f"{path}: {getattr(e, 'strerror', None) or e}; expected a file to write metrics to. "
+            "Check the path."
         ) from None
 
 

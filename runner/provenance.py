@@ -24,6 +24,7 @@ from .parts import Plan
 from .places import Place, shown_place
 from .report import COUNTS, RunReport
 from .settings import RunSettings
+from .shape import is_deep
 from .storage import Format, format_of, manifest_of
 
 FOOTER_KEY = "picobatch"  # of the provenance, one JSON value in a Parquet footer
@@ -104,7 +105,7 @@ def read_provenance(place: Place) -> dict[str, Any]:
         Where the file is missing or holds none.
     """
     file, manifest = place, manifest_of(place)
-    if not file.exists() or file.is_folder():
+    if not file.is_file():
         raise InputError(
             f"{place.name}: no such file; expected a completions file. Check the path."
         )
@@ -115,7 +116,7 @@ def read_provenance(place: Place) -> dict[str, Any]:
                 footer = pq.read_metadata(stream).metadata or {}
             found = footer.get(FOOTER_KEY.encode())
             if found is not None:
-                return as_object(json.loads(found), f"{place.name}: its provenance", InputError)
+                return as_object(_loaded(found), f"{place.name}: its provenance", InputError)
         elif manifest.exists():
             return read_manifest(place)
     except (pa.ArrowException, OSError, ValueError, RecursionError, MemoryError) as e:
@@ -139,7 +140,7 @@ def read_manifest(output: Place) -> dict[str, Any]:
     """
     manifest = manifest_of(output)
     try:
-        found = json.loads(manifest.read_bytes() if manifest.n_bytes() <= MOST_BYTES else b"")
+        found = _loaded(manifest.read_bytes() if manifest.n_bytes() <= MOST_BYTES else b"")
     except (OSError, ValueError, RecursionError) as e:
         said = "no such file" if isinstance(e, FileNotFoundError) else cut(str(e))
         raise InputError(
@@ -153,3 +154,10 @@ def is_as_written(output: Place, manifest: dict[str, Any]) -> bool:
     """Whether an output is, to the byte, the file that its manifest tells of."""
     written, found = manifest.get("file") or {}, fingerprint(output)
     return all(found[name] == written.get(name) for name in ("bytes", "sha256"))
+
+
+def _loaded(text: bytes) -> Any:
+    found = json.loads(text)
+    if is_deep(found):
+        raise ValueError("nested too deeply")
+    return found

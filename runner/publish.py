@@ -14,7 +14,7 @@ from .interrupts import Interrupts
 from .job_folder import JobFolder, file_hash
 from .join import join
 from .key import differences, key_of
-from .places import STDIO, Place
+from .places import STDIO, Place, is_same
 from .provenance import manifest_bytes, read_provenance
 from .storage import FORMATS, MANIFEST_SUFFIX, format_of, manifest_of, suffix_of
 from .store_errors import StoreError
@@ -96,7 +96,7 @@ def check_place(place: Place, inputs: Sequence[Place]) -> None:
         _check_length(place)
     if place.is_local:
         _check_folder(place)
-    if any(_same(place, file) for file in inputs):
+    if any(is_same(place, file) for file in inputs):
         raise OutputError(f"{place.name}: is an input itself. Choose another output.")
     for written in (place, manifest_of(place)):
         if written.is_folder():
@@ -177,13 +177,6 @@ def changes_since(provenance: dict[str, Any], key: dict[str, Any]) -> str:
         return differences(key_of(provenance), key)
     except (LookupError, TypeError, AttributeError):
         return "it does not say what it was made from"
-
-
-def _same(place: Place, other: Place) -> bool:
-    if place.is_local and other.is_local:
-        one, two = Path(place.path), Path(other.path)
-        return one.exists() and two.exists() and one.samefile(two)
-    return place.path == other.path and bool(place.filesystem.equals(other.filesystem))
 
 
 @contextmanager

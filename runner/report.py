@@ -8,8 +8,10 @@ from typing import Any
 from .check_report import CheckReport
 from .errors import InputError
 from .invariance import InvarianceReport
-from .parts import PartRecord
+from .messages import cut
+from .parts import REJECT_SHAPE, PartRecord
 from .records import Reject
+from .shape import fits, is_count, or_none
 
 
 class ExitCode(IntEnum):
@@ -153,12 +155,18 @@ class RunReport:
         """
         try:
             bad = found["first_bad_row"]
-            counts: dict[str, Any] = {name: int(found["counts"][name]) for name in COUNTS}
+            counts: dict[str, Any] = {name: found["counts"][name] for name in COUNTS}
+            if not fits(counts, dict.fromkeys(COUNTS, is_count)) or not _fit(counts, found["rows"]):
+                raise ValueError("its counts are none")
+            if not fits(bad, or_none(REJECT_SHAPE)):
+                raise ValueError("its first bad row is none")
             return cls(
                 output,
                 **counts,
                 check=CheckReport.from_dict(_fields(CheckReport, found["check"])),
-                invariance=InvarianceReport(**_fields(InvarianceReport, found["invariance"])),
+                invariance=InvarianceReport.from_dict(
+                    _fields(InvarianceReport, found["invariance"])
+                ),
                 first_bad_row=bad and Reject(**bad),
                 provenance=found,
             )
@@ -166,11 +174,18 @@ class RunReport:
             raise incomplete(output, e) from None
 
 
+def _fit(counts: dict[str, int], rows: Any) -> bool:
+    """Whether counts are those of so many rows."""
+    n_rows = counts["rows"]
+    within = max(counts["bad_rows"], counts["repeated_rows"]) <= n_rows
+    return within and fits(rows, (is_count, is_count)) and bool(rows[1] - rows[0] == n_rows)
+
+
 def incomplete(output: str, error: Exception) -> InputError:
     """What is said of provenance that is not what a job writes."""
     return InputError(
-        f"{output}: its provenance is not complete ({type(error).__name__}: {error}); expected "
-        "what `runner batch` wrote. Make the file again."
+        f"{output}: its provenance is not complete ({type(error).__name__}: {cut(str(error))}); "
+        "expected what `runner batch` wrote. Make the file again."
     )
 
 

@@ -24,7 +24,15 @@ from .key import job_key
 from .output import Output, open_output
 from .parts import Known, Part, PartRecord, Plan, good_part_rows, shard_rows
 from .pipeline import Pipeline
-from .places import STDIO, Place, explained, place_of, shown_place, without_options
+from .places import (
+    STDIO,
+    Place,
+    explained,
+    is_same,
+    place_of,
+    shown_place,
+    without_options,
+)
 from .processor import processor
 from .progress import Progress
 from .provenance import provenance
@@ -263,12 +271,17 @@ def refuse_metrics(settings: RunSettings, files: Sequence[Place]) -> None:
     if settings.metrics is None:
         return
     metrics = Path(settings.metrics).resolve()
-    taken = [file.path for file in files if file.is_local]
+    taken: list[str] = []
     if settings.output != STDIO and (output := place_of(settings.output)).is_local:
         named = Path(shard_name(output.path, settings.shard))
         taken += [str(named), str(manifest_of(Place.local(named)).path)]
-    if metrics in {Path(path).resolve() for path in taken}:
+    place = Place.local(metrics)
+    if any(is_same(place, file) for file in files) or metrics in map(_resolved, taken):
         raise SettingsError(
             f"metrics is {shown_place(settings.metrics)}, a file that the job reads or writes; "
             "expected one of its own."
         )
+
+
+def _resolved(path: str) -> Path:
+    return Path(path).resolve()

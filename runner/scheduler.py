@@ -82,7 +82,8 @@ class Scheduler:
         self.size = size
         self._token_bytes = engine.cache.token_bytes
         store_bytes = int(STORE_SHARE * most_bytes)
-        least = self._token_bytes * engine.hparams["n_ctx"]
+        n_ctx = engine.hparams["n_ctx"]
+        least = self._token_bytes * (n_ctx + -n_ctx % CAPACITY_STEP)  # as a slot is made
         self._most_bytes = max(most_bytes - store_bytes, least)
         self._store = PrefixStore(max(most_bytes - self._most_bytes, 0))
         self._waiting: deque[Waiting] = deque()

@@ -4,6 +4,8 @@ import hashlib
 import json
 from typing import Any
 
+from .shape import is_deep
+
 CONTENT, SEAL = "content", "sha256"
 
 
@@ -25,7 +27,7 @@ def unseal(data: bytes) -> dict[str, Any]:
     except RecursionError as e:
         raise ValueError(str(e)) from None
     content = found.get(CONTENT) if isinstance(found, dict) else None
-    if not isinstance(content, dict) or found.get(SEAL) != _hash(content):
+    if not isinstance(content, dict) or is_deep(content) or found.get(SEAL) != _hash(content):
         raise ValueError("not what was written")
     return content
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from reference.models import DEMO
 
 from .errors import SettingsError
-from .messages import is_unicode
+from .messages import is_unicode, shown
 
 MOST_THREADS = 512
 MOST_SHARDS = 100_000  # that five digits name
@@ -123,6 +123,14 @@ class RunSettings:
             f"{name} is {value}; expected {least} or more."
             for name, (value, least) in at_least.items()
             if value is not None and value < least
+        ]
+        faults += [
+            f"{name} is {shown(value)}; expected less than 2**63."
+            for name, value in {
+                "seed": self.seed,
+                **{n: v for n, (v, _) in at_least.items()},
+            }.items()
+            if value is not None and value >= 2**63
         ]
         checks = {
             f"threads is {self.threads}; expected at most {MOST_THREADS}.": (

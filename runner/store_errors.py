@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pyarrow as pa
+
 from reference.published import without_user
 
 from .messages import cut
@@ -130,3 +132,5 @@ def plainly(name: str) -> Iterator[None]:
         if e.errno is None or (not isinstance(e, FileNotFoundError) and GOOGLE.search(str(e))):
             raise StoreError(reason(e)) from None
         raise type(e)(e.errno, os.strerror(e.errno), name) from None
+    except pa.ArrowInvalid as e:  # of a path
+        raise StoreError(reason(e)) from None

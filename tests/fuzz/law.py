@@ -4,6 +4,7 @@ Only our errors come out, with messages that a terminal may show; nothing is ope
 folders that were named, and nothing that runs code is called.
 """
 
+import faulthandler
 import os
 import signal
 import sys
@@ -30,7 +31,8 @@ FORBIDDEN = {
     "socket.connect",
     "ctypes.dlopen",
 }
-OPENS = {"open", "os.remove", "os.rename", "os.link", "os.symlink", "os.mkdir", "os.truncate"}
+OPENS = {"open", "os.mkdir", "os.truncate"}
+OF_NAMES = {"os.remove", "os.rename", "os.link", "os.symlink"}  # which follow no link at the end
 READ_BY_ALL = tuple(
     {
         sys.prefix,
@@ -59,8 +61,14 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
         return
     if event in FORBIDDEN:
         _breaches.append(f"{event}{arguments!r:.200}")
-    elif event in OPENS and isinstance(arguments[0], (str, bytes, os.PathLike)):
-        path = os.path.realpath(os.fsdecode(arguments[0]))
+    elif event in OPENS | OF_NAMES and isinstance(arguments[0], (str, bytes, os.PathLike)):
+        path = os.fsdecode(arguments[0])
+        parent, name = os.path.split(path)
+        path = (
+            os.path.join(os.path.realpath(parent), name)  # noqa: PTH118
+            if event in OF_NAMES
+            else os.path.realpath(path)
+        )
         if not path.startswith((*_folders, *READ_BY_ALL)) and "__pycache__" not in path:
             _breaches.append(f"{event} {path}")
 
@@ -82,11 +90,15 @@ def watched(*folders: Path) -> Iterator[None]:
     if IS_TIMED:
         alarmed = signal.signal(signal.SIGALRM, _hangs)
         signal.alarm(MOST_SECONDS)
+        faulthandler.dump_traceback_later(
+            MOST_SECONDS + 10, exit=True, file=sys.__stderr__
+        )  # of what takes no signal
     try:
         yield
     finally:
         _folders.clear()
         if IS_TIMED:
+            faulthandler.cancel_dump_traceback_later()
             signal.alarm(0)
             signal.signal(signal.SIGALRM, alarmed)
     if _breaches:

@@ -26,7 +26,7 @@ from runner import run
 from runner.checker import Checker
 from runner.errors import InputError
 from runner.inspect import first_rows, inspect_path
-from tests.fuzz import law, seeds, targets
+from tests.fuzz import law, parsers, seeds
 
 MOST_BYTES = 200 << 20  # that reading any of these may take
 
@@ -73,7 +73,7 @@ def test_names_that_share_their_beginnings(tmp_path):
     shared = varint(900) + b"\x03" + bytes([len(small)])
     names = [shared + b"b" + n.to_bytes(2, "big") + small for n in range(1 << 14)]
     block = first + b"".join(names) + b"\0\0\0\0\1\0\0\0"
-    targets.write_bundle(tmp_path, "block", block)
+    parsers.write_bundle(tmp_path, "block", block)
     index = tmp_path / "model.ckpt.index"
     refused(lambda: read_index(index, tmp_path / "data"), tmp_path, match="more than 16,384 tens")
     with index.open("ab") as stream:
@@ -212,7 +212,7 @@ def test_onnxruntime_prints_no_name_of_a_file(tmp_path):
     path = folder / "onnx" / "forward.onnx"
     model = onnx.load(path, load_external_data=False)
     model.graph.node[3].op_type = "Or"
-    targets.write_package(folder, "onnx/forward.onnx", model.SerializeToString())
+    parsers.write_package(folder, "onnx/forward.onnx", model.SerializeToString())
     command = [sys.executable, "-m", "runner.cli", "check", str(folder), "--prompts", "0"]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False

@@ -3,15 +3,47 @@
 hypothesis chooses the changes; `make fuzz` goes on from there with atheris.
 """
 
+import hashlib
 import random
+import sys
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz import law, run, targets
+from tests.fuzz import job_calls, job_seeds, law, run, targets
+from tests.fuzz.target import UNTOUCHED
 
-EXAMPLES = {"check": 8, "jsonl": 25, "package": 25, "parquet": 40}
+EXAMPLES = {
+    "check": 8,
+    "jsonl": 25,
+    "package": 25,
+    "parquet": 40,
+    "requests": 25,
+    "folder": 25,
+    "options": 30,
+}
+ODD_FILES = [
+    ("job.json", "link"),
+    ("job.json", "fifo"),
+    ("answers.json", "fifo"),
+    ("part-00000.json", "link"),
+    ("part-00000.jsonl", "fifo"),
+    ("part-00001.jsonl", "link"),
+    ("part-00001.jsonl", "made"),
+    ("part-00002.jsonl", "folder"),
+    ("tmp-00001.jsonl", "made"),
+    ("tmp-answers.json", "link"),
+    ("lock", "link"),
+    ("lock", "made"),
+    ("<parts>", "link"),
+    ("<parts>", "made"),
+    ("<parts>", "fifo"),
+    ("<output>", "made"),
+    ("<output>", "fifo"),
+    ("<manifest>", "link"),
+]
+NEVER_REFUSED = ("cache", "check", "jsonl", "line", "requests")
 NIGHTLY_SECONDS = 20
 
 
@@ -49,7 +81,26 @@ def test_whatever_a_file_holds_we_answer_for_it(name):
         n_refused += target.try_input(data) is not None
 
     obeys()
-    assert n_refused or name in ("cache", "check", "jsonl", "line"), "nothing was damaged"
+    assert n_refused or name in NEVER_REFUSED, "nothing was damaged"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pipes with names")
+@pytest.mark.parametrize(("file", "kind"), ODD_FILES)
+def test_what_lies_in_the_place_of_a_file(file, kind):
+    """Nothing is read or written through a link, and no pipe is waited for."""
+    target = targets.TARGETS["folder"]
+    target.try_input(b"\0" + job_calls.folder_input([[file, kind]]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_to_just_what_a_part_is_said_to_be():
+    """Nobody's file is taken for a part, though its hash is the one in the record."""
+    record = job_seeds.sealed_files()["part-00000.json"]
+    found = {"n_bytes": len(UNTOUCHED), "sha256": hashlib.sha256(UNTOUCHED).hexdigest()}
+    changed = record | {"record": record["record"] | found}
+    odd = [["part-00000.jsonl", "link"]]
+    data = job_calls.folder_input(odd, **{"part-00000.json": changed})
+    assert targets.TARGETS["folder"].try_input(b"\0" + data) is None
 
 
 @pytest.mark.nightly
