@@ -77,6 +77,7 @@ def draw(cases: dict[str, Any], path: Path) -> None:
             xytext=(103, height),
             color=color,
             fontsize=11,
+            weight="bold" if "10 million" in label else "normal",
             va="center",
             annotation_clip=False,
             arrowprops={
