@@ -13,6 +13,7 @@ from .messages import first_line
 from .parquet_source import batch_rows, opened
 from .places import Place
 from .storage import Format, format_of
+from .store_errors import StoreError
 from .writer import ParquetRows, open_output
 
 COPIED_BYTES = 1 << 20  # at a time
@@ -92,6 +93,8 @@ def reading(file: Place) -> Iterator[None]:
     """
     try:
         yield
+    except StoreError:
+        raise  # which says what to do
     except (pa.ArrowException, OSError, ValueError, MemoryError) as e:
         raise InputError(
             f"{file.name}: {first_line(e)}; expected a readable, complete file. Copy it again "

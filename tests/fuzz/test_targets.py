@@ -59,7 +59,8 @@ def test_real_files_are_read(name):
         max(1, len(target.seeds.get(file, ()))) for file in target.files
     )
     for data in target.inputs():
-        assert target.try_input(data) is None, name
+        error = target.try_input(data)
+        assert error is None or name == "places", f"{name}: {error}"  # which has all kinds
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
