@@ -86,6 +86,11 @@ def check_place(place: Place, inputs: Sequence[Place]) -> None:
     OutputError
         Naming it.
     """
+    with in_our_words(place.name):
+        _check_place(place, inputs)
+
+
+def _check_place(place: Place, inputs: Sequence[Place]) -> None:
     if format_of(place.path) is None:
         raise OutputError(f"{place.name}: no known format; expected {FORMATS}. Rename the output.")
     if place.is_local:

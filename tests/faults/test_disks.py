@@ -118,7 +118,7 @@ def test_permissions(laws, new_job, which):
 def test_a_file_where_the_folder_should_be(laws, new_job):
     job = new_job("out.jsonl")
     job.parts.write_text("mine")
-    laws.refused(laws.run(job), "out.jsonl.parts: is a file", "Move it away")
+    laws.refused(laws.run(job), "out.jsonl.parts: is no folder", "Move it away")
     assert job.parts.read_text() == "mine"
     job.parts.unlink()
     laws.ends_well(job)

@@ -47,7 +47,7 @@ def test_shards_with_a_colon_in_their_names(here):
 @pytest.mark.parametrize("name", ["a\0b.jsonl", "\udcff.jsonl", "file:///a%00b"])
 def test_names_that_no_file_has(here, name):
     for use in (place_of, lambda text: input_files(text).__enter__()):
-        with pytest.raises(PicobatchError, match=r"null byte|not UTF-8"):
+        with pytest.raises(PicobatchError, match=r"null byte|no Unicode"):
             use(name)
     assert [path.name for path in here.iterdir()] == ["in.jsonl"]
 
@@ -57,13 +57,13 @@ def test_names_that_no_file_has(here, name):
 def test_a_folder_with_a_name_that_is_no_text(here, given):
     (here / "folder").mkdir()
     (here / "folder" / "\udcff.jsonl").write_bytes(seeds.PROMPTS)
-    with pytest.raises(PicobatchError, match="not UTF-8"):
+    with pytest.raises(PicobatchError, match="no Unicode"):
         run(seeds.settings(given, "o.jsonl"))
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".jsonl", "a/" * 3000 + "b.jsonl"])
 def test_names_that_are_too_long(here, name):
-    with pytest.raises(OutputError, match="too long|not there"):
+    with pytest.raises(OutputError, match="too long|not there|expected at most 241"):
         run(seeds.settings("in.jsonl", name))
 
 
