@@ -180,15 +180,21 @@ def batch_rows(groups: Sequence[Any], most_rows: int) -> int:
 
 @contextmanager
 def opened(place: Place) -> Iterator[pq.ParquetFile]:
-    """A file whose columns are read through buffers: without them Arrow takes whole row groups."""
+    """A file whose columns are read through buffers: without them Arrow takes whole row groups.
+
+    Of a small file it may: through a buffer it reserves whatever a damaged page says that it holds,
+    up to 2 GiB for each column.
+    """
     least, most = COLUMN_BUFFER_BYTES
     with place.open() as stream:
         metadata = pq.read_metadata(stream)
+        buffer_bytes = max(least, min(most, BUFFER_BYTES // max(metadata.num_columns, 1)))
+        is_small = stream.size() <= BUFFER_BYTES
         with pq.ParquetFile(
             stream,
             metadata=metadata,
             pre_buffer=False,
-            buffer_size=max(least, min(most, BUFFER_BYTES // max(metadata.num_columns, 1))),
+            buffer_size=0 if is_small else buffer_bytes,
             page_checksum_verification=True,
         ) as file:
             yield file

@@ -16,8 +16,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MOST_MIB = 2048
-# Arrow takes up to 2 GiB for each column of which the header of a damaged page says so.
-MOST_MIB_OF = dict.fromkeys(("parquet", "completions", "merge"), 8192)
 MOST_SECONDS = 30  # for one input
 MOST_BYTES = 1 << 15  # of one input
 OURS_OF_EIGHT = 6  # inputs that our own mutators make; libFuzzer makes the others
@@ -66,7 +64,7 @@ def fuzz(target: str, seconds: int, folder: Path) -> Fuzzed:
             [
                 *(sys.executable, "-m", "tests.fuzz.run", target, "--inside"),
                 f"-max_total_time={seconds}",
-                f"-rss_limit_mb={MOST_MIB_OF.get(target, MOST_MIB)}",
+                f"-rss_limit_mb={MOST_MIB}",
                 f"-timeout={MOST_SECONDS}",
                 f"-max_len={MOST_BYTES}",
                 f"-artifact_prefix={folder}/{target}-",

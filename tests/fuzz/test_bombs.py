@@ -219,3 +219,32 @@ def test_onnxruntime_prints_no_name_of_a_file(tmp_path):
     )
     assert done.returncode == 4, done.stderr
     assert law.harmless(done.stdout + done.stderr), done.stdout + done.stderr
+
+
+MOST_TAKEN = """
+import sys, pyarrow
+from reference import PicobatchError
+from runner import run
+from tests.fuzz import seeds
+try:
+    run(seeds.settings(sys.argv[1], sys.argv[1] + ".o.parquet"))
+except PicobatchError as e:
+    print(e)
+print("at most", pyarrow.default_memory_pool().max_memory() >> 20)
+"""
+
+
+def test_a_page_that_claims_to_be_long(tmp_path):
+    """No checksum covers the header of a page, which says how long it is: in a few bytes here."""
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"prompt": ["the"]}), path, use_dictionary=False)
+    whole = path.read_bytes()
+    assert whole[4:7] == b"\x15\x00\x15", "a data page, and its length unpacked"
+    assert whole[8] == 0x15, "its length in the file"
+    path.write_bytes(whole[:9] + b"\xfe\xff\xff\xff\x0f" + whole[10:])
+    command = [sys.executable, "-c", MOST_TAKEN, str(path)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    )
+    assert "in.parquet" in done.stdout
+    assert int(done.stdout.rpartition("at most")[2]) < 100, done.stdout
