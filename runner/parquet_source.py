@@ -35,6 +35,7 @@ from .store_errors import StoreError
 BATCH_ROWS = 128  # read at once at most: what metadata says of a row's bytes is a mean
 BATCH_BYTES = CHUNK_BYTES // 4  # so that a chunk is hardly larger than it may be
 BUFFER_BYTES = 1 << 26  # of all columns together
+SMALL_BYTES = 1 << 20  # of a file that is read without buffers
 COLUMN_BUFFER_BYTES = (1 << 16, 1 << 22)  # of one column, at least and at most
 
 
@@ -189,7 +190,7 @@ def opened(place: Place) -> Iterator[pq.ParquetFile]:
     with place.open() as stream:
         metadata = pq.read_metadata(stream)
         buffer_bytes = max(least, min(most, BUFFER_BYTES // max(metadata.num_columns, 1)))
-        is_small = stream.size() <= BUFFER_BYTES
+        is_small = stream.size() <= SMALL_BYTES
         with pq.ParquetFile(
             stream,
             metadata=metadata,
