@@ -152,7 +152,8 @@ def job_options(command: F) -> F:
             default="auto",
             show_default=True,
             help="Rows that are kept together when they are done; a job that is killed loses those "
-            "in hand. auto is about a minute's worth; a job that goes on keeps what it began with.",
+            "in hand. auto goes by the sizes of model and settings; a job that goes on keeps what "
+            "it began with.",
         ),
         click.option(
             "--shard",

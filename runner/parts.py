@@ -11,8 +11,8 @@ from .records import Completion, Reject, Result
 from .settings import Shard
 from .shape import fits, is_count, is_text, or_none
 
-# A part should be worth a minute or so of a small machine, whatever the model: what is in flight
-# when a job is killed is done again. It follows from sizes and settings alone, never from a clock.
+# What is in flight when a job is killed is done again: a part should cost alike, whatever the model.
+# Its rows follow from sizes and settings alone, never from a clock.
 PART_FLOPS = 10**13
 PROMPT_TOKENS = 64  # that a row is taken to have
 LEAST_PART_ROWS, MOST_PART_ROWS = 64, 16384

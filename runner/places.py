@@ -230,11 +230,6 @@ class Place:
         with contextlib.suppress(FileNotFoundError), plainly(self.name):
             self.filesystem.delete_file(self.path)
 
-    def make_folder(self) -> None:
-        """Make a folder, and those above it; a store has none to make."""
-        if self.is_local:
-            Path(self.path).mkdir(parents=True, exist_ok=True)
-
     def remove_folder(self) -> None:
         """Remove a folder and what is in it, if it is there."""
         with contextlib.suppress(FileNotFoundError):

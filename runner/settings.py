@@ -59,7 +59,7 @@ class RunSettings:
     shard : tuple of int or None
         Which of how many equal runs of these rows, counted from 0: (0, 4) is the first of four.
     part_rows : int or None
-        Rows that are kept together when they are done; None takes about a minute's worth.
+        Rows that are kept together when they are done; None goes by sizes of model and settings.
     on_error : str
         `skip` keeps a bad row as an error row; `fail` stops the job at the first.
     truncate_prompt : str or None

@@ -375,7 +375,6 @@ def test_a_stamp_changes_with_the_file(store, part):
 
 def test_folders(store, part):
     folder = place_of("s3://data-bucket/job.parts")
-    folder.make_folder()
     assert folder.names() == []
     for name in ("a", "b", "c/d"):
         (folder / name).put(part(3))

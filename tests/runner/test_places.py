@@ -499,10 +499,9 @@ def test_a_stamp_changes_with_the_file(tmp_path):
 
 
 def test_folders(tmp_path):
+    (tmp_path / "a/b").mkdir(parents=True)
     folder = Place.local(tmp_path / "a/b")
     assert folder.names() == []
-    folder.make_folder()
-    folder.make_folder()
     (folder / "x").put(write(tmp_path / "part", "1"))
     assert folder.names() == ["x"]
     assert folder.is_folder()
