@@ -11,7 +11,7 @@ from .records import Completion, Reject, Result
 from .settings import Shard
 from .shape import fits, is_count, is_text, or_none
 
-# What is in flight when a job is killed is done again: a part should cost alike, whatever the model.
+# What is in flight when a job is killed is done again: a part should cost as much with any model.
 # Its rows follow from sizes and settings alone, never from a clock.
 PART_FLOPS = 10**13
 PROMPT_TOKENS = 64  # that a row is taken to have
