@@ -1,0 +1,1 @@
+"""Nightly evaluation: job specs, tasks, scores, history, gate, report."""
