@@ -4,18 +4,22 @@ White space at the end of a context moves to the continuation. The tokens of a c
 those that the context and it have together beyond the context's own; the model is fed the context's
 tokens and then those. An empty context is end-of-text. Of what is too long the end is kept.
 
+Where the harness fails, a pair is `Unscorable`: its context is white space only, its continuation
+has no token of its own because it is empty or vanishes in a merge with the context, or it is longer
+than n_ctx.
+
 References
 ----------
 EleutherAI, lm-evaluation-harness 0.4.13: how requests are encoded and cut.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from reference import Model
+from reference import Model, TokenizerError
 from runner.score import Continuation, Scored, Scorer
 
 
@@ -50,6 +54,18 @@ class TextScore:
     greedy: list[int]
 
 
+Ids: TypeAlias = Sequence[int]
+NO_CONTEXT = (
+    "the context is white space only, which moves to the continuation; expected a context with "
+    "a word in it, or an empty one"
+)
+NO_TOKENS = (
+    "the continuation has no token of its own: it is empty, or merges with the context; expected "
+    "text that begins a new token"
+)
+NO_END_OF_TEXT = "the model has no end-of-text token to begin with; expected a context"
+
+
 class LanguageModel:
     """A model and what runs it.
 
@@ -69,8 +85,95 @@ class LanguageModel:
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[TextScore | Unscorable]:
         """Score continuations of contexts, both texts; one result for each pair, in order."""
-        raise NotImplementedError
+        return self._score([self._one(*pair) for pair in pairs])
+
+    def loglikelihood_tokens(
+        self, pairs: Sequence[tuple[Ids, Ids]]
+    ) -> list[TextScore | Unscorable]:
+        """Score continuations of contexts, both token ids; one result for each pair, in order."""
+        return self._score([self._cut(*pair) for pair in pairs])
 
     def loglikelihood_rolling(self, texts: Sequence[str]) -> list[TextScore | Unscorable]:
-        """Score whole texts, each by itself, in windows of n_ctx."""
-        raise NotImplementedError
+        """Score whole texts, each by itself, from end-of-text on, in windows of n_ctx.
+
+        Each token is scored once. A text that goes on beyond n_ctx tokens is scored in windows
+        that follow each other; the last has as much context as fits.
+        """
+        return self._score([self._rolled(text) for text in texts])
+
+    def _one(self, context: str, text: str) -> list[Continuation] | Unscorable:
+        try:
+            return self._cut(*self._encoded(context, text))
+        except TokenizerError as e:
+            return Unscorable(str(e))
+
+    def _encoded(self, context: str, text: str) -> tuple[Ids, Ids]:
+        """The token ids of a context, and those of what follows it."""
+        if not context:
+            ids, begin = self._encode(text), self._beginning()
+            # A text that itself begins with end-of-text is not given a second one.
+            return (begin, ids) if ids[:1] != begin else (ids[:1], ids[1:])
+        stripped = context.rstrip()
+        before = self._encode(stripped)
+        return before, self._encode(context + text)[len(before) :]
+
+    def _cut(self, context: Ids, tokens: Ids) -> list[Continuation] | Unscorable:
+        """The end of both, as far as it fits; the last token is never fed."""
+        if not tokens:
+            return Unscorable(NO_TOKENS)
+        if not context:
+            return Unscorable(NO_CONTEXT)
+        if len(tokens) > self.n_ctx:
+            return Unscorable(
+                f"the continuation has {len(tokens)} tokens; expected at most n_ctx = {self.n_ctx}"
+            )
+        room = self.n_ctx + 1 - len(tokens)
+        return [Continuation(context[-room:], tokens)]
+
+    def _rolled(self, text: str) -> list[Continuation] | Unscorable:
+        try:
+            ids = [*self._beginning(), *self._encode(text)]
+        except TokenizerError as e:
+            return Unscorable(str(e))
+        return list(windows(ids, self.n_ctx))
+
+    def _beginning(self) -> list[int]:
+        """What stands for an empty context."""
+        if self.tokenizer.eos_id is None:
+            raise TokenizerError(NO_END_OF_TEXT)
+        return [self.tokenizer.eos_id]
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, allow_special=True)
+
+    def _score(
+        self, wanted: Sequence[list[Continuation] | Unscorable]
+    ) -> list[TextScore | Unscorable]:
+        """Everything in one call: the scorer sorts, and sees what is asked twice."""
+        parts = [part for some in wanted if isinstance(some, list) for part in some]
+        scored = zip(parts, self._scorer.score(parts), strict=True)
+        return [
+            _joined([next(scored) for _ in some]) if isinstance(some, list) else some
+            for some in wanted
+        ]
+
+
+def windows(ids: Ids, n_ctx: int) -> Iterator[Continuation]:
+    """All tokens but the first, each scored once, at most n_ctx at a time."""
+    for start in range(1, len(ids), n_ctx):
+        stop = min(start + n_ctx, len(ids))
+        yield Continuation(ids[max(stop - n_ctx - 1, 0) : start], ids[start:stop])
+
+
+def _joined(parts: Sequence[tuple[Continuation, Scored]]) -> TextScore:
+    """The score of a text in so many parts; an empty one has none, and nothing to be wrong in."""
+    logprobs = np.concatenate([np.zeros(0, np.float32), *(found.logprobs for _, found in parts)])
+    greedy = [int(token) for _, found in parts for token in found.greedy]
+    tokens = [token for asked, _ in parts for token in asked.tokens]
+    return TextScore(
+        float(np.sum(logprobs, dtype=np.float64)),
+        is_greedy=greedy == tokens,
+        tokens=len(tokens),
+        logprobs=logprobs,
+        greedy=greedy,
+    )
