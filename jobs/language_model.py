@@ -101,6 +101,35 @@ class LanguageModel:
         """
         return self._score([self._rolled(text) for text in texts])
 
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text; `<|endoftext|>` in it is that token.
+
+        Raises
+        ------
+        TokenizerError
+            Where it is no Unicode text.
+        """
+        return self.tokenizer.encode(text, allow_special=True)
+
+    def decode(self, ids: Ids) -> str:
+        """The text of tokens; U+FFFD where a padded vocabulary's model chose one that is none."""
+        try:
+            return self.tokenizer.decode(ids)
+        except TokenizerError:
+            return "\N{REPLACEMENT CHARACTER}"
+
+    def beginning(self) -> list[int]:
+        """What stands for an empty context.
+
+        Raises
+        ------
+        TokenizerError
+            Where the model has no such token.
+        """
+        if self.tokenizer.eos_id is None:
+            raise TokenizerError(NO_END_OF_TEXT)
+        return [self.tokenizer.eos_id]
+
     def _one(self, context: str, text: str) -> list[Continuation] | Unscorable:
         try:
             return self._cut(*self._encoded(context, text))
@@ -110,12 +139,12 @@ class LanguageModel:
     def _encoded(self, context: str, text: str) -> tuple[Ids, Ids]:
         """The token ids of a context, and those of what follows it."""
         if not context:
-            ids, begin = self._encode(text), self._beginning()
+            ids, begin = self.encode(text), self.beginning()
             # A text that itself begins with end-of-text is not given a second one.
             return (begin, ids) if ids[:1] != begin else (ids[:1], ids[1:])
         stripped = context.rstrip()
-        before = self._encode(stripped)
-        return before, self._encode(context + text)[len(before) :]
+        before = self.encode(stripped)
+        return before, self.encode(context + text)[len(before) :]
 
     def _cut(self, context: Ids, tokens: Ids) -> list[Continuation] | Unscorable:
         """The end of both, as far as it fits; the last token is never fed."""
@@ -132,19 +161,10 @@ class LanguageModel:
 
     def _rolled(self, text: str) -> list[Continuation] | Unscorable:
         try:
-            ids = [*self._beginning(), *self._encode(text)]
+            ids = [*self.beginning(), *self.encode(text)]
         except TokenizerError as e:
             return Unscorable(str(e))
         return list(windows(ids, self.n_ctx))
-
-    def _beginning(self) -> list[int]:
-        """What stands for an empty context."""
-        if self.tokenizer.eos_id is None:
-            raise TokenizerError(NO_END_OF_TEXT)
-        return [self.tokenizer.eos_id]
-
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, allow_special=True)
 
     def _score(
         self, wanted: Sequence[list[Continuation] | Unscorable]

@@ -7,6 +7,22 @@ class InputError(PicobatchError):
     """The input as a whole cannot be read, or a row is bad under `--on-error fail`."""
 
 
+class NoColumnError(InputError):
+    """No file of the input has a column that is asked for.
+
+    Parameters
+    ----------
+    found : str
+        Which one, and what there is.
+    remedy : str
+        What to do about it; a caller with other words for a column has another one.
+    """
+
+    def __init__(self, found: str, remedy: str) -> None:
+        super().__init__(f"{found} {remedy}")
+        self.found = found
+
+
 class OutputError(PicobatchError):
     """The output cannot be written, or must not be."""
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
 
-from .errors import InputError
+from .errors import NoColumnError
 from .messages import shown, shown_names
 from .records import Reject, Request
 
@@ -42,11 +42,11 @@ def _limit_fault(limit: Any) -> str | None:
     return f"{MAX_NEW_TOKENS!r} is {shown(limit)}; expected a whole number, 0 to 2**63 - 1"
 
 
-def no_column(name: str, column: str, columns: list[str]) -> InputError:
+def no_column(name: str, column: str, columns: list[str]) -> NoColumnError:
     """What is said where no file has the prompts."""
-    return InputError(
-        f"{name}: no column {column!r}; its columns are {shown_names(columns) or 'none'}. "
-        "Pass --prompt-column with one of them."
+    return NoColumnError(
+        f"{name}: no column {column!r}; its columns are {shown_names(columns) or 'none'}.",
+        "Pass --prompt-column with one of them.",
     )
 
 
