@@ -10,9 +10,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .results import Metric, RowResult
+
 RESAMPLES = 100_000
 CHUNK = 1000  # resamples from one generator; its number is the generator's seed
 DRAWN = 1 << 22  # numbers drawn at a time, so that memory does not grow with the rows
+
+
+def mean_metric(rows: Sequence[RowResult], of: str) -> Metric:
+    """The mean of what each row has under a name, such as `acc`; more is better."""
+    values = [row.values[of] for row in rows]
+    return Metric(
+        of,
+        value=math.fsum(values) / len(values),
+        stderr=mean_stderr(values),
+        n=len(values),
+        higher_is_better=True,
+        of=of,
+    )
 
 
 def mean_stderr(values: Sequence[float]) -> float | None:
