@@ -1,5 +1,6 @@
 """What an evaluation found: metrics, and the rows that they follow from."""
 
+import datetime as dt
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -110,6 +111,51 @@ class TaskResult:
     data: list[dict[str, Any]] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     elapsed_s: float = 0.0
+
+
+@dataclass
+class EvalResult:
+    """What a run of a job found, as its folder keeps it.
+
+    Attributes
+    ----------
+    run : str
+        What tells the run from all others; begins with its time.
+    job : dict
+        `name`, `file` and `sha256` of the job file.
+    started : datetime
+        In UTC.
+    elapsed_s : float
+    model : dict
+        `name`, `weights_sha256`, `dtype`, `hparams`.
+    kinds : dict of str to str
+        The kind of each task.
+    tasks : dict of str to TaskResult
+        In the order of the job file.
+    failed : dict of str to str
+        Tasks that have no result, and why.
+    check : dict
+        The comparison with the NumPy reference.
+    environment : dict
+        Versions, processor, machine, the commit of the job file's folder.
+    gate : dict or None
+        What the run was held to and what came of it; None until that is known.
+    exit_code : int
+        That the run deserves.
+    """
+
+    run: str
+    job: dict[str, Any]
+    started: dt.datetime
+    elapsed_s: float = 0.0
+    model: dict[str, Any] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    tasks: dict[str, TaskResult] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    check: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] | None = None
+    exit_code: int = 0
 
 
 def weighted_mean(rows: Sequence[RowResult], of: str, per: str | None) -> float:

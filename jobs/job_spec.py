@@ -1,0 +1,74 @@
+"""What a job file asks for, once it is known to be sound."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from reference.models import DEMO
+from runner.settings import available_threads
+
+from .task_spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """A job: a model, and the tasks that it is put to.
+
+    Attributes
+    ----------
+    name : str
+        Of the job; histories and reports call it that.
+    file : Path
+        The job file.
+    sha256 : str
+        Of its bytes.
+    output : Path
+        Folder of the runs.
+    history : str
+        Folder of what was found night after night: a path, or an address of an object store.
+    baselines : Path
+        Folder of the baselines.
+    baseline : str or None
+        The one that is compared with; there may be none of that name yet.
+    tasks : dict of str to TaskSpec
+        By name, in the order of the file.
+    model : str
+        A name, or a model directory.
+    dtype : str
+        `float32`, `int8`, or `float64` where the engine is the reference.
+    engine : str
+        `onnxruntime`, or `reference`: NumPy.
+    threads : int
+        Of one model call.
+    memory : int or None
+        Bytes that the job may take, weights included; None shares what is free.
+    models_dir, base_url : str or None
+        As in `load_model`.
+    seed : int
+        Chooses the requests that are checked.
+    check_rows : int or None
+        How many are compared with the NumPy reference; None means all.
+    report : bool or None
+        Whether `report.html` is made; None where its libraries are installed.
+    z : float
+        Standard errors of a difference that a worsening must exceed.
+    """
+
+    name: str
+    file: Path
+    sha256: str
+    output: Path
+    history: str
+    baselines: Path
+    baseline: str | None = None
+    tasks: dict[str, TaskSpec] = field(default_factory=dict)
+    model: str = DEMO
+    dtype: str = "float32"
+    engine: str = "onnxruntime"
+    threads: int = field(default_factory=available_threads)
+    memory: int | None = None
+    models_dir: str | None = None
+    base_url: str | None = None
+    seed: int = 0
+    check_rows: int | None = 8
+    report: bool | None = None
+    z: float = 2.0
