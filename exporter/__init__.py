@@ -2,7 +2,14 @@
 
 from .cached import TracedModel, traced_onnx
 from .errors import ExportError, TraceError
-from .gpt2 import trace_forward, trace_next_logits, trace_prefill, trace_step, trace_with_past
+from .gpt2 import (
+    trace_forward,
+    trace_next_logits,
+    trace_prefill,
+    trace_score,
+    trace_step,
+    trace_with_past,
+)
 from .graph import Graph
 from .model import Weights, check_file, save, to_onnx
 from .package import Package, open_package
@@ -27,6 +34,7 @@ __all__ = [
     "trace_forward",
     "trace_next_logits",
     "trace_prefill",
+    "trace_score",
     "trace_step",
     "trace_with_past",
     "traced_onnx",

@@ -9,6 +9,7 @@ from reference import HParams, gpt2, next_logits
 from reference.generate import greedy_step
 from reference.gpt2 import Array
 from reference.kv_cache import LayerCache, cached_attention_int8, cached_logits
+from reference.score import score_step
 from reference.tokenizer import Choices
 from reference.with_past import logits_with_past
 
@@ -193,6 +194,47 @@ def trace_prefill(
         target=target,
         opset=opset,
         outputs=_grown_names(hparams),
+        expanded=[cached_attention_int8],
+    )
+
+
+def trace_score(
+    params: dict[str, Any],
+    hparams: HParams,
+    *,
+    kv_scales: Array | None = None,
+    target: str = "onnxruntime",
+    opset: int = DEFAULT_OPSET,
+) -> Graph:
+    """New tokens in, and the log-probabilities of what is said to follow some of them.
+
+    Inputs as in `score_step`: `inputs` and `at` int64 [batch, n_seq], `past` int64 [batch], `read`
+    and `targets` int64 [batch, n_read], `hidden` float32 [batch, 1, n_seq, n_cap], and the caches,
+    as in `trace_step`. Outputs: `logprobs` float32 and `greedy` int64 [batch * n_read], and the
+    caches with the new tokens.
+
+    Attention is computed in float32 in any case, as in `trace_prefill`.
+    """
+    inputs, past, read = _new_tokens()
+
+    @functools.wraps(score_step)
+    def step(*args: Any) -> list[Any]:
+        *found, grown = score_step(*args)
+        return [*found, *_keys_and_values(grown)]
+
+    return trace(
+        step,
+        inputs,
+        past,
+        read,
+        Input(["batch", "n_read"], np.int64),
+        Input(["batch", "n_seq"], np.int64),
+        Input(["batch", 1, "n_seq", "n_cap"], np.float32),
+        _cache(hparams, kv_scales),
+        *_weights(params, hparams),
+        target=target,
+        opset=opset,
+        outputs=["logprobs", "greedy", *_grown_names(hparams)],
         expanded=[cached_attention_int8],
     )
 

@@ -242,7 +242,13 @@ def matmul_integer_to_float(recorder: Recorder, x: Any, q: Any, scale: Any) -> s
 
 
 def group_query_attention(
-    recorder: Recorder, qkv: Any, k_cache: Any, v_cache: Any, past: Any, n_head: int
+    recorder: Recorder,
+    qkv: Any,
+    k_cache: Any,
+    v_cache: Any,
+    past: Any,
+    n_head: int,
+    hidden: Any = None,
 ) -> list[str] | None:
     """Attention that writes into the cache it reads, where both are bound to the same memory.
 
@@ -255,6 +261,7 @@ def group_query_attention(
     return recorder.nodes(
         "GroupQueryAttention",
         *operands,
+        *_bias(recorder, hidden),
         outputs=3,
         domain=MICROSOFT_DOMAIN,
         num_heads=n_head,
@@ -271,6 +278,7 @@ def group_query_attention_int8(
     n_head: int,
     k_scale: Any,
     v_scale: Any,
+    hidden: Any = None,
 ) -> list[str] | None:
     """The same with a cache in 8 bits: faster for one new token a row, slower for many."""
     if not (_row_wise(qkv) and is_tracer(k_cache) and k_cache.shape[-1] % GQA_HEAD_MULTIPLE == 0):
@@ -279,7 +287,8 @@ def group_query_attention_int8(
     return recorder.nodes(
         "GroupQueryAttention",
         *operands,
-        *("", "", "", "", ""),  # rotary embeddings, positions, bias, sinks
+        *(_bias(recorder, hidden) or [""] * 4),
+        "",  # sinks
         recorder.operand(k_scale),
         recorder.operand(v_scale),
         outputs=3,
@@ -306,6 +315,11 @@ def _attention_operands(
         recorder.node("Cast", ends, to=np.dtype(np.int32)),
         recorder.node("Cast", n_cap, to=np.dtype(np.int32)),
     ]
+
+
+def _bias(recorder: Recorder, hidden: Any) -> list[str]:
+    """What is added to the scores, after rotary embeddings and their positions, which are none."""
+    return [] if hidden is None else ["", "", "", recorder.operand(hidden)]
 
 
 def _length(recorder: Recorder, x: Any, axis: int) -> str:

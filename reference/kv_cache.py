@@ -84,15 +84,22 @@ def rounded(x: Array, scale: Array) -> Array:  # [..., n], [n] -> whole numbers 
 
 @composite
 def cached_attention(
-    qkv: Array, k_cache: Array, v_cache: Array, past: Array, n_head: int
+    qkv: Array,
+    k_cache: Array,
+    v_cache: Array,
+    past: Array,
+    n_head: int,
+    hidden: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    # [batch, n_seq, 3 * n_embd], [batch, n_head, n_cap, d] twice, [batch]
+    # [batch, n_seq, 3 * n_embd], [batch, n_head, n_cap, d] twice, [batch], [batch, 1, n_seq, n_cap]
     # -> [batch, n_seq, n_embd], and both caches with the new tokens
     at = past[:, None] + count(qkv[..., 0])  # [batch, n_seq]
     q, k, v = (split_heads(x, n_head) for x in np.split(qkv, 3, axis=-1))
     k_cache, v_cache = put(k_cache, k, at), put(v_cache, v, at)
     later = count(k_cache[:, :1, :, 0])[..., None, :] > at[:, None, :, None]
     mask = later.astype(qkv.dtype) * MASKED  # [batch, 1, n_seq, n_cap]
+    if hidden is not None:
+        mask = mask + hidden
     return merge_heads(attention(q, k_cache, v_cache, mask)), k_cache, v_cache
 
 
@@ -105,6 +112,7 @@ def cached_attention_int8(
     n_head: int,
     k_scale: Array,
     v_scale: Array,
+    hidden: Array | None = None,
 ) -> tuple[Array, Array, Array]:
     # As `cached_attention` with int8 caches, and their scales [1, n_head, 1, d]
     q, k, v = np.split(qkv, 3, axis=-1)
@@ -112,7 +120,7 @@ def cached_attention_int8(
     # The caches' whole numbers take part as they are: the scales go to the queries and the result.
     whole = np.concatenate([q * k_scale, rounded(k, k_scale), rounded(v, v_scale)], axis=-1)
     k_cache, v_cache = k_cache.astype(qkv.dtype), v_cache.astype(qkv.dtype)
-    x, k_cache, v_cache = cached_attention(whole, k_cache, v_cache, past, n_head)
+    x, k_cache, v_cache = cached_attention(whole, k_cache, v_cache, past, n_head, hidden)
     return x * v_scale, k_cache.astype(np.int8), v_cache.astype(np.int8)
 
 
@@ -127,6 +135,8 @@ def cached_logits(
     ln_f: Params,
     n_head: int,
     lm_head: Array | None = None,
+    at: Array | None = None,
+    hidden: Array | None = None,
 ) -> tuple[Array, list[LayerCache]]:
     """Take in new tokens, and give the logits for what follows some of them.
 
@@ -145,6 +155,12 @@ def cached_logits(
         One for each block. Left as it is.
     wte, wpe, blocks, ln_f, n_head, lm_head
         As in `gpt2`.
+    at : int64 [batch, n_seq], optional
+        Positions of the new tokens; by default those after `past`. Their places in the cache are
+        these in any case.
+    hidden : float32 [batch, 1, n_seq, n_cap], optional
+        `MASKED` where a new token does not attend to a place before its own, and 0 elsewhere: so
+        several continuations of one beginning can stand in one row.
 
     Returns
     -------
@@ -159,7 +175,8 @@ def cached_logits(
         x = np.take_along_axis(np.reshape(x, (batch, n_seq, n_embd)), read[..., None], axis=1)
         return np.reshape(x, (batch * n_read, n_embd))
 
-    at = np.minimum(past[:, None] + count(inputs), wpe.shape[0] - 1)  # padding may lie beyond
+    if at is None:
+        at = np.minimum(past[:, None] + count(inputs), wpe.shape[0] - 1)  # padding may lie beyond
     x = np.reshape(wte[inputs] + wpe[at], (batch * n_seq, n_embd))
     grown: list[LayerCache] = []
     for block, layer in zip(blocks, cache, strict=True):
@@ -167,10 +184,17 @@ def cached_logits(
         qkv = np.reshape(qkv, (batch, n_seq, 3 * n_embd))
         if "k_scale" in layer:
             mixed, k, v = cached_attention_int8(
-                qkv, layer["k"], layer["v"], past, n_head, layer["k_scale"], layer["v_scale"]
+                qkv,
+                layer["k"],
+                layer["v"],
+                past,
+                n_head,
+                layer["k_scale"],
+                layer["v_scale"],
+                hidden,
             )
         else:
-            mixed, k, v = cached_attention(qkv, layer["k"], layer["v"], past, n_head)
+            mixed, k, v = cached_attention(qkv, layer["k"], layer["v"], past, n_head, hidden)
         grown.append({**layer, "k": k, "v": v})
         mixed = np.reshape(mixed, (batch * n_seq, n_embd))
         if len(grown) == len(blocks):  # what follows is of use to no other token

@@ -6,6 +6,7 @@ import numpy as np
 
 from .generate import log_probability
 from .gpt2 import Array, Params, first_highest, layer_norm, transformer, unembed
+from .kv_cache import LayerCache, cached_logits
 
 
 def continuation_scores(
@@ -36,3 +37,44 @@ def continuation_scores(
     x = layer_norm(x[-len(tokens) :], **params["ln_f"])
     logits = unembed(x, params.get("lm_head", params["wte"]))  # [n_tokens, n_vocab]
     return log_probability(logits, ids[-len(tokens) :]), first_highest(logits)
+
+
+def score_step(
+    inputs: Array,
+    past: Array,
+    read: Array,
+    targets: Array,
+    at: Array,
+    hidden: Array,
+    cache: list[LayerCache],
+    wte: Array,
+    wpe: Array,
+    blocks: list[Params],
+    ln_f: Params,
+    n_head: int,
+    lm_head: Array | None = None,
+) -> tuple[Array, Array, list[LayerCache]]:
+    """Take in new tokens, and score what is said to follow some of them.
+
+    Parameters
+    ----------
+    inputs, past, read, at, hidden, cache, wte, wpe, blocks, ln_f, n_head, lm_head
+        As in `cached_logits`.
+    targets : int64 [batch, n_read]
+        The token that is scored at each place that is read.
+
+    Returns
+    -------
+    logprobs : float32 [batch * n_read]
+        Natural log-probabilities of the targets, row after row.
+    greedy : int64 [batch * n_read]
+        The most likely tokens there, the first of equals.
+    cache : list of LayerCache
+        With the new tokens.
+    """
+    logits, cache = cached_logits(
+        inputs, past, read, cache, wte, wpe, blocks, ln_f, n_head, lm_head, at, hidden
+    )
+    batch, n_read = targets.shape
+    targets = np.reshape(targets, (batch * n_read,))
+    return log_probability(logits, targets), first_highest(logits), cache

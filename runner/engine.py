@@ -146,7 +146,7 @@ class Engine:
     def prefill(self, slot: int, ids: Sequence[int], past: int = 0) -> None:
         """Put tokens to a slot's places from `past` on."""
         start_s = time.perf_counter()
-        step = self._prefill_step([a[slot : slot + 1] for a in self.cache.arrays], _even(len(ids)))
+        step = self._prefill_step([a[slot : slot + 1] for a in self.cache.arrays], even(len(ids)))
         step.inputs[0, : len(ids)] = ids
         step.past[:] = past
         step.run()
@@ -155,7 +155,7 @@ class Engine:
     def prefill_together(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
         """Put several sequences' first tokens to their slots."""
         start_s = time.perf_counter()
-        n_cap = _even(max(map(len, prompts)))
+        n_cap = even(max(map(len, prompts)))
         apart = self._apart.shaped(len(prompts), n_cap)
         step = self._prefill_step(apart, n_cap)
         for row, ids in enumerate(prompts):
@@ -218,7 +218,7 @@ class Engine:
         work.seconds += time.perf_counter() - start_s
 
 
-def _even(n_tokens: int) -> int:
+def even(n_tokens: int) -> int:
     """The number of tokens to take in at a time, one of padding included where it is odd.
 
     onnxruntime's attention takes an even number at once (twice a head's size), and a single one
@@ -251,8 +251,7 @@ class _Step:
         self._session = session
         self._cache = cache
         self._grown = cache if in_place else [np.empty_like(array) for array in cache]
-        self._binding = session.io_binding()
-        names = [f"{n}.{name}" for n in range(len(cache) // 2) for name in ("k", "v")]
+        names = cache_names(len(cache))
         inputs: dict[str, npt.NDArray[Any]] = {
             "inputs": self.inputs,
             "past": self.past,
@@ -266,19 +265,35 @@ class _Step:
         }
         if n_vocab is not None:
             outputs["logits"] = self.logits = np.zeros((batch * n_read, n_vocab), np.float32)
-        for arrays, bind, wanted in (
-            (inputs, self._binding.bind_input, session.get_inputs()),
-            (outputs, self._binding.bind_output, session.get_outputs()),
-        ):
-            for name in {value.name for value in wanted} & arrays.keys():
-                array = arrays[name]
-                bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        self._binding = bound(session, inputs, outputs)
 
     def run(self) -> None:
         self._session.run_with_iobinding(self._binding)
         if self._grown is not self._cache:
             for array, grown in zip(self._cache, self._grown, strict=True):
                 array[...] = grown
+
+
+def cache_names(n_arrays: int) -> list[str]:
+    """What a graph calls the arrays of a cache, after `cache.` or `grown.`."""
+    return [f"{n}.{name}" for n in range(n_arrays // 2) for name in ("k", "v")]
+
+
+def bound(
+    session: onnxruntime.InferenceSession,
+    inputs: dict[str, npt.NDArray[Any]],
+    outputs: dict[str, npt.NDArray[Any]],
+) -> Any:  # an onnxruntime.IOBinding
+    """A graph's inputs and outputs in memory of ours; those that it does not have are left out."""
+    binding = session.io_binding()
+    for arrays, bind, wanted in (
+        (inputs, binding.bind_input, session.get_inputs()),
+        (outputs, binding.bind_output, session.get_outputs()),
+    ):
+        for name in {value.name for value in wanted} & arrays.keys():
+            array = arrays[name]
+            bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+    return binding
 
 
 def is_large(params: Params) -> bool:

@@ -66,8 +66,10 @@ class ReferenceScorer:
 
     def __init__(self, model: Model, dtype: type[np.floating] = np.float32) -> None:
         self._model = model
-        self._params = model.params if dtype is np.float32 else tree_map(
-            lambda _, a: a.astype(dtype), model.params
+        self._params = (
+            model.params
+            if dtype is np.float32
+            else tree_map(lambda _, a: a.astype(dtype), model.params)
         )
 
     def score(self, wanted: Sequence[Continuation]) -> list[Scored]:
