@@ -1,7 +1,9 @@
 """What a kind of task is: the keys that it takes, the metrics that it gives, and how it runs."""
 
+import datetime as dt
+import difflib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -13,7 +15,10 @@ from ..results import TaskResult
 from ..task_spec import TaskSpec
 
 Run: TypeAlias = Callable[[TaskSpec, LanguageModel], TaskResult]
+Fault: TypeAlias = tuple[tuple[str, ...], str]  # the keys down to it, and what is wrong there
 ID = "id"  # the column that every kind with data may be given
+COMMON_KEYS = ("kind", "data", "format", "columns", "limit", "thresholds", "allow")
+MOST_COMPARED = 60  # characters of a name that looks for its nearest
 
 
 @dataclass(frozen=True)
@@ -124,62 +129,80 @@ class Kind:
         SettingsError
             Where a key is unknown, missing, or holds what the kind does not take.
         """
+        if faults := [f"{'.'.join(path)}: {said}" for path, said in self.faults(spec)]:
+            raise SettingsError("\n".join(f"{spec.where}.{fault}" for fault in faults))
+        return self.completed(spec)
+
+    def completed(self, spec: TaskSpec) -> TaskSpec:
+        """A task with the defaults of the options that it does not name."""
+        defaults = {key: shape.default for key, shape in self.options.items()}
+        return replace(spec, options=defaults | spec.options)
+
+    def faults(self, spec: TaskSpec) -> Iterator[Fault]:
+        """What the kind cannot do of a task: the keys down to it, and what is wrong there."""
         if self.needs_data and not spec.data:
-            raise SettingsError(
-                f'{spec.where}: no "data"; a {self.name} task needs some. '
-                "Name a file, a folder, a pattern, or a list of them."
+            yield (
+                ("data",),
+                f"is missing; a {self.name} task needs some. Name a file, a folder, a pattern, or "
+                "a list of them.",
             )
-        self._check_columns(spec)
-        for metric in (*spec.thresholds, *spec.allow):
-            if self.metrics is not None and metric not in self.metrics:
-                raise SettingsError(
-                    f"{spec.where}: no metric {shown(metric)} in a {self.name} task; "
-                    f"expected {_some(self.metrics)}. Correct the name."
-                )
-        return replace(spec, options=self._complete(spec))
+        if spec.data and not self.needs_data:
+            yield ("data",), f"is there; a {self.name} task reads none. Remove it."
+        yield from self._column_faults(spec)
+        for table in ("thresholds", "allow"):
+            for metric in getattr(spec, table):
+                if self.metrics is not None and metric not in self.metrics:
+                    said = unknown("metric", metric, self.metrics, f"a {self.name} task")
+                    yield (table, metric), said
+        yield from self._option_faults(spec)
 
-    def _check_columns(self, spec: TaskSpec) -> None:
-        if spec.format is not None:
-            if spec.format not in self.formats:
-                raise SettingsError(
-                    f'{spec.where}: "format" is {shown(spec.format)}; a {self.name} task takes '
-                    f'{_some(self.formats)}. Correct it, or map columns with "columns".'
-                )
-            if spec.columns:
-                raise SettingsError(
-                    f'{spec.where}: both "format" and "columns"; expected one: a format knows its '
-                    "columns. Remove one of them."
-                )
-            return
-        known = (*self.columns, *self.optional_columns, *([ID] if self.needs_data else []))
-        for column in spec.columns:
-            if column not in known:
-                raise SettingsError(
-                    f'{spec.where}: "columns" has {shown(column)}; a {self.name} task knows '
-                    f"{_some(known)}. Correct the name: left what the kind calls it, right what "
-                    "the file calls it."
-                )
-
-    def _complete(self, spec: TaskSpec) -> dict[str, Any]:
-        """The options, and defaults for those that are not there."""
+    def _option_faults(self, spec: TaskSpec) -> Iterator[Fault]:
         for key, value in spec.options.items():
             shape = self.options.get(key)
             if shape is None:
-                raise SettingsError(
-                    f"{spec.where}: unknown key {shown(key)}; a {self.name} task takes "
-                    f"{_some(self.options)} beside what every task takes. Correct or remove it."
-                )
-            if not shape.accepts(value):
-                raise SettingsError(
-                    f'{spec.where}: "{key}" is {shown(value)}; expected {shape.expected}. '
-                    "Correct it."
-                )
+                known = (*self.options, *COMMON_KEYS)
+                yield (key,), unknown("key", key, known, f"a {self.name} task")
+            elif not shape.accepts(value):
+                yield (key,), f"is {told(value)}; expected {shape.expected}. Correct it."
         for key, shape in self.options.items():
             if shape.required and key not in spec.options:
-                raise SettingsError(f'{spec.where}: no "{key}"; expected {shape.expected}. Add it.')
-        defaults = {key: shape.default for key, shape in self.options.items()}
-        return defaults | spec.options
+                yield (key,), f"is missing; expected {shape.expected}. Add it."
+
+    def _column_faults(self, spec: TaskSpec) -> Iterator[Fault]:
+        if spec.format is not None and spec.format not in self.formats:
+            said = unknown("format", spec.format, self.formats, f"a {self.name} task")
+            yield ("format",), f'{said[:-1]}, or map columns with "columns".'
+        if spec.format is not None and spec.columns:
+            yield (
+                ("columns",),
+                'is there beside "format", which knows its columns; expected one of them. Remove '
+                "the other.",
+            )
+        if spec.format is None:
+            known = (*self.columns, *self.optional_columns, *([ID] if self.needs_data else []))
+            for column in spec.columns:
+                if column not in known:
+                    said = unknown("column", column, known, f"a {self.name} task")
+                    left = "left stands what the kind calls it, right what the file calls it"
+                    yield ("columns", column), f"{said[:-1]}: {left}."
 
 
-def _some(names: Iterable[str]) -> str:
-    return shown_names(names) or "none"
+def unknown(what: str, name: str, known: Iterable[str], whose: str) -> str:
+    """What is said of a name that is not known, with those that are and the nearest of them."""
+    known = list(known)
+    near = difflib.get_close_matches(name[:MOST_COMPARED], known, n=1)
+    remedy = f'Write "{near[0]}"' if near else "Correct or remove it"
+    listed = f"expected {shown_names(known)}" if known else f"expected no {what}"
+    return f"is no {what} of {whose}; {listed}. {remedy}."
+
+
+def told(value: Any) -> str:
+    """A value of a job file, cut where it is long."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (dict, list)):
+        what = "table" if isinstance(value, dict) else "list"
+        return f"a {what}" if value else f"an empty {what}"
+    if isinstance(value, (dt.date, dt.time)):
+        return f"the time {value.isoformat()}"
+    return shown(value)
