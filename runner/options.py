@@ -9,9 +9,7 @@ import click
 from reference.models import DEMO, MODELS_DIR_VARIABLE
 from reference.published import BASE_URL_VARIABLE
 
-from .settings import DTYPES, FORMATS, Shard, available_threads
-
-MOST_DIGITS = 18  # of a size
+from .settings import DTYPES, FORMATS, SIZE, Shard, available_threads, bytes_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,12 +34,10 @@ class MemorySize(click.ParamType[int]):
     name = "SIZE"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", str(value), re.IGNORECASE)
-        if found is None:
-            self.fail(f"{value!r} is no size; expected bytes, or such as 512M or 8G.", param, ctx)
-        if len(found[1]) > MOST_DIGITS:
-            self.fail(f"{value!r} is more than there is.", param, ctx)
-        return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+        n_bytes = bytes_of(str(value))
+        if n_bytes is None:
+            self.fail(f"{value!r} is no size; expected {SIZE}.", param, ctx)
+        return n_bytes
 
 
 class ShardOf(click.ParamType[Shard]):

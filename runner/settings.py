@@ -1,6 +1,7 @@
 """What a job is asked to do."""
 
 import os
+import re
 from dataclasses import dataclass, field
 
 from reference.models import DEMO
@@ -12,6 +13,8 @@ MOST_THREADS = 512
 MOST_SHARDS = 100_000  # that five digits name
 DTYPES = ("float32", "int8")
 FORMATS = ("rows", "openai")
+SIZE = "bytes, or a size such as 512M or 8G"
+MOST_DIGITS = 18  # of a size
 
 
 Shard = tuple[int, int]  # which, from 0, of how many
@@ -20,6 +23,14 @@ Shard = tuple[int, int]  # which, from 0, of how many
 def available_threads() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def bytes_of(size: str) -> int | None:
+    """What a size such as 8G says, in bytes; None where it says nothing, or more than there is."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", size, re.IGNORECASE | re.ASCII)
+    if found is None or len(found[1]) > MOST_DIGITS:
+        return None
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
 
 
 @dataclass(frozen=True)
