@@ -15,7 +15,6 @@ from .job_spec import JobSpec
 from .task_spec import TaskSpec, Threshold
 from .tasks import KINDS
 from .tasks.kind import (
-    COMMON_KEYS,
     Kind,
     OptionShape,
     flag,

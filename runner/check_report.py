@@ -106,8 +106,8 @@ class CheckReport:
     def agrees(self) -> bool:
         return self.offending_rows == 0
 
-    def add(self, where: str, row: Sequence[Comparison]) -> None:
-        """Take in a row, compared in one or more stretches."""
+    def add(self, where: str, row: Sequence[Comparison], compared: str = "logits") -> None:
+        """Take in a row, compared in one or more stretches, and what of it was compared."""
         self.rows += 1
         self.other_rows += any(part.top1_agreement < part.positions for part in row)
         for part in row:
@@ -117,7 +117,7 @@ class CheckReport:
             if len(self.offending) < NAMED_ROWS:
                 worst = max(row, key=lambda part: (not part.agrees, part.max_abs_diff))
                 self.offending.append(
-                    f"{where}: logits differ by {worst.max_abs_diff:.3g} (tolerance "
+                    f"{where}: {compared} differ by {worst.max_abs_diff:.3g} (tolerance "
                     f"{worst.tolerance:.3g}), {sum(part.disagreements for part in row)} of "
                     f"{sum(part.positions for part in row)} choices differ"
                 )

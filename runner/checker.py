@@ -11,6 +11,7 @@ from reference.kv_cache import cached_logits, empty_cache
 
 from .check_report import CheckReport, Int8Loss
 from .comparison import INT8_SHARE, Comparison, compare
+from .engine import IntArray
 from .generate import RunningSequence
 from .kv_cache import FloatArray
 from .sample import RowSample
@@ -86,31 +87,45 @@ class Checker:
         """Compare what a sequence has recorded since this was last done."""
         found = np.stack(sequence.logits)
         chosen = np.array(sequence.chosen[-len(found) :])
-        reference = self._reference(self._model, sequence)
+        ids = np.array(sequence.prompt.ids + sequence.chosen[:-1], dtype=np.int64)
+        reference = reference_logits(self._model, ids, len(found))
         tolerance = None
         if self._float32 is not None:
             report = self.reports[self._part_of(sequence.prompt.row)]
             report.int8 = report.int8 or Int8Loss()
-            exact = self._reference(self._float32, sequence)
+            exact = reference_logits(self._float32, ids, len(found))
             tolerance = INT8_SHARE * report.int8.add(reference, exact)
         self._stretches[sequence.prompt.row].append(
             compare(found, reference, self._model.tokenizer.choices, chosen, tolerance)
         )
         sequence.logits = []
 
-    @staticmethod
-    def _reference(model: Model, sequence: RunningSequence) -> FloatArray:
-        """The reference's logits at the last positions, those that were recorded."""
-        params, n_head, n = model.params, model.hparams["n_head"], len(sequence.logits)
-        ids = np.array(sequence.prompt.ids + sequence.chosen[:-1], dtype=np.int64)
-        if model.kv_scales is not None:  # as each token finds the others
-            read = np.arange(len(ids) - n, len(ids))[None]
-            cache = empty_cache(model.hparams, 1, len(ids), model.kv_scales)
-            start = np.zeros(1, np.int64)
-            logits, _ = cached_logits(ids[None], start, read, cache, **params, n_head=n_head)
-        else:
-            x = transformer(ids, params["wte"], params["wpe"], params["blocks"], n_head)
-            x = layer_norm(x[-n:], **params["ln_f"])
-            logits = unembed(x, params.get("lm_head", params["wte"]))
-        found: FloatArray = logits
-        return found
+
+def reference_logits(model: Model, ids: IntArray, n: int) -> FloatArray:
+    """The reference's logits at the last n positions of a sequence, computed in one pass.
+
+    Parameters
+    ----------
+    model : Model
+        Its keys and values are kept in 8 bits where it says so, as the engine keeps them.
+    ids : int64 [n_seq]
+        What is fed, at most n_ctx tokens.
+    n : int
+        Positions from the end.
+
+    Returns
+    -------
+    float32 [n, n_vocab]
+    """
+    params, n_head = model.params, model.hparams["n_head"]
+    if model.kv_scales is not None:  # as each token finds the others
+        read = np.arange(len(ids) - n, len(ids))[None]
+        cache = empty_cache(model.hparams, 1, len(ids), model.kv_scales)
+        start = np.zeros(1, np.int64)
+        logits, _ = cached_logits(ids[None], start, read, cache, **params, n_head=n_head)
+    else:
+        x = transformer(ids, params["wte"], params["wpe"], params["blocks"], n_head)
+        x = layer_norm(x[-n:], **params["ln_f"])
+        logits = unembed(x, params.get("lm_head", params["wte"]))
+    found: FloatArray = logits
+    return found

@@ -86,12 +86,10 @@ def compare(
     rows = np.arange(len(reference))
     lost = reference[rows, expected] - reference[rows, chosen]
     found, reference = found[:, choices], reference[:, choices]
-    starts = range(0, len(reference), BLOCK_POSITIONS)
-    blocks = [slice(start, start + BLOCK_POSITIONS) for start in starts]
     if tolerance is None:
-        tolerance = TOLERANCE * _spread(reference, blocks)
+        tolerance = TOLERANCE * spread(reference)
     highest, total, n_same, n_near = 0.0, 0.0, 0, 0
-    for at in blocks:
+    for at in _blocks(reference):
         diff = np.abs(found[at].astype(np.float64) - reference[at])
         highest = float(np.maximum(highest, np.max(diff)))  # which keeps a NaN
         total += float(np.sum(diff))
@@ -109,8 +107,14 @@ def compare(
     )
 
 
-def _spread(logits: FloatArray, blocks: list[slice]) -> float:
+def spread(logits: FloatArray) -> float:
     """The standard deviation of all numbers."""
+    blocks = _blocks(logits)
     mean = sum(float(np.sum(logits[at], dtype=np.float64)) for at in blocks) / logits.size
     squares = sum(float(np.sum(np.square(logits[at] - np.float64(mean)))) for at in blocks)
     return math.sqrt(squares / logits.size)
+
+
+def _blocks(logits: FloatArray) -> list[slice]:
+    starts = range(0, len(logits), BLOCK_POSITIONS)
+    return [slice(start, start + BLOCK_POSITIONS) for start in starts]
