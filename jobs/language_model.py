@@ -20,7 +20,10 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from reference import Model, TokenizerError
+from runner.records import Reject
 from runner.score import Continuation, Scored, Scorer
+
+from .generator import Generator, ReferenceGenerator
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,16 @@ class LanguageModel:
     model : Model
         As loaded.
     scorer : Scorer
-        Runs it.
+        Scores texts with it.
+    generator : Generator, optional
+        Generates with it; by default the reference.
     """
 
-    def __init__(self, model: Model, scorer: Scorer) -> None:
+    def __init__(self, model: Model, scorer: Scorer, generator: Generator | None = None) -> None:
         self.model = model
         self.tokenizer = model.tokenizer
         self.n_ctx = model.hparams["n_ctx"]
+        self.generator = generator or ReferenceGenerator(model)
         self._scorer = scorer
 
     def loglikelihood(self, pairs: Sequence[tuple[str, str]]) -> list[TextScore | Unscorable]:
@@ -129,6 +135,13 @@ class LanguageModel:
         if self.tokenizer.eos_id is None:
             raise TokenizerError(NO_END_OF_TEXT)
         return [self.tokenizer.eos_id]
+
+    def generate(
+        self, prompts: Sequence[str], max_new_tokens: int, stop: Sequence[str] = ()
+    ) -> list[str | Unscorable]:
+        """Complete prompts greedily, up to end-of-text or a stop text, which is left out."""
+        found = self.generator.complete(prompts, max_new_tokens, stop)
+        return [Unscorable(f.reason) if isinstance(f, Reject) else f.text for f in found]
 
     def _one(self, context: str, text: str) -> list[Continuation] | Unscorable:
         try:
