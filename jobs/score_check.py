@@ -18,6 +18,8 @@ from runner.kv_cache import FloatArray
 from runner.messages import printable
 from runner.score import Continuation, Scored, Scorer
 
+from .progress import TaskProgress
+
 # A log-probability is a logit less the logarithm of a sum over all of them: each may be off by as
 # much as a logit.
 PARTS = 2
@@ -47,6 +49,8 @@ class SampledScorer:
         Requests to keep; None means all.
     seed : int
         Chooses them.
+    progress : TaskProgress
+        Told how many are asked for.
 
     Attributes
     ----------
@@ -55,8 +59,11 @@ class SampledScorer:
     kept : list of Request
     """
 
-    def __init__(self, scorer: Scorer, count: int | None, seed: int) -> None:
+    def __init__(
+        self, scorer: Scorer, count: int | None, seed: int, progress: TaskProgress
+    ) -> None:
         self._scorer = scorer
+        self._progress = progress
         self._count = count
         self._rng = random.Random(seed)  # noqa: S311 - a sample, no secret
         self._seen = 0
@@ -65,6 +72,7 @@ class SampledScorer:
 
     def score(self, wanted: Sequence[Continuation]) -> list[Scored]:
         """One result for each continuation, in the order given."""
+        self._progress.expect(len(wanted))
         found = self._scorer.score(wanted)
         for one, scored in zip(wanted, found, strict=True):
             self._offer(one, scored)

@@ -1,0 +1,131 @@
+"""A job's tasks, one after the other, with one model; and its scores against the reference."""
+
+import datetime as dt
+import secrets
+import time
+
+import numpy as np
+
+from reference import Model, PicobatchError, load_model
+from reference.progress import say
+from runner.engine_scorer import EngineScorer
+from runner.garbage import rare_collections
+from runner.int8 import in_int8
+from runner.messages import printable
+from runner.report import ExitCode
+from runner.score import ReferenceScorer, Scorer
+
+from .environment import environment
+from .generator import EngineGenerator, Generator, ReferenceGenerator
+from .job_spec import JobSpec
+from .language_model import LanguageModel
+from .progress import TaskProgress
+from .results import EvalResult
+from .score_check import SampledScorer, as_check, check_scores
+from .spec import EXACT
+from .tasks import KINDS
+
+
+def evaluate(spec: JobSpec) -> EvalResult:
+    """Do the tasks of a job.
+
+    A task that fails is taken down, and the others are done.
+
+    Parameters
+    ----------
+    spec : JobSpec
+        From `load_spec`.
+
+    Returns
+    -------
+    EvalResult
+        Not yet held to a gate.
+
+    Raises
+    ------
+    PicobatchError
+        Where the model cannot be loaded, or its files change meanwhile.
+    """
+    started, start_s = dt.datetime.now(dt.UTC), time.monotonic()
+    result = EvalResult(
+        run=f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
+        job={"name": spec.name, "file": str(spec.file), "sha256": spec.sha256},
+        started=started,
+        kinds={name: task.kind for name, task in spec.tasks.items()},
+        environment=environment(spec),
+    )
+    loaded = load_model(spec.model, models_dir=spec.models_dir, base_url=spec.base_url)
+    model = in_int8(loaded) if spec.dtype == "int8" else loaded
+    result.model = {
+        "name": loaded.name,
+        "weights_sha256": loaded.weights_sha256,
+        "tokenizer_sha256": loaded.tokenizer.sha256,
+        "dtype": spec.dtype,
+        "hparams": dict(loaded.hparams),
+    }
+    float32 = None if model is loaded else loaded
+    progress = TaskProgress(len(spec.tasks))
+    scorer, generator = _runners(spec, model, float32, progress)
+    language_model = LanguageModel(model, scorer, generator)
+    with rare_collections():
+        for name in spec.tasks:
+            scorer.task = name
+            _do(name, spec, language_model, result, progress)
+        result.check = as_check(check_scores(scorer.kept, model, float32), generator.check)
+    loaded.check_files()
+    result.elapsed_s = time.monotonic() - start_s
+    return result
+
+
+def exit_code(result: EvalResult) -> ExitCode:
+    """What a run deserves, once its gate is known: the gravest of what it found."""
+    if not result.check["agrees"]:
+        return ExitCode.DISAGREES
+    if result.failed:
+        return ExitCode.FAILED
+    if result.gate is not None and result.gate["verdict"] == "failed":
+        return ExitCode.GATE
+    has_bad_rows = any(task.bad_rows for task in result.tasks.values())
+    return ExitCode.BAD_ROWS if has_bad_rows else ExitCode.DONE
+
+
+def _runners(
+    spec: JobSpec, model: Model, float32: Model | None, progress: TaskProgress
+) -> tuple[SampledScorer, Generator]:
+    """What scores, and what generates."""
+    if spec.engine == "reference":  # of which there is nothing to compare
+        dtype = np.float64 if spec.dtype == EXACT else np.float32
+        reference: Scorer = ReferenceScorer(model, dtype)
+        return SampledScorer(reference, 0, spec.seed, progress), ReferenceGenerator(model, dtype)
+    scorer = EngineScorer(model, spec.threads, progress.advance)
+    generator = EngineGenerator(
+        model,
+        float32,
+        threads=spec.threads,
+        memory=spec.memory,
+        check_rows=spec.check_rows,
+        seed=spec.seed,
+    )
+    return SampledScorer(scorer, spec.check_rows, spec.seed, progress), generator
+
+
+def _do(
+    name: str,
+    spec: JobSpec,
+    language_model: LanguageModel,
+    result: EvalResult,
+    progress: TaskProgress,
+) -> None:
+    """Do one task, and say what came of it."""
+    task, start_s = spec.tasks[name], time.monotonic()
+    try:
+        with progress.task(name, task.kind):
+            found = KINDS[task.kind].run(task, language_model)
+    except (PicobatchError, OSError) as e:
+        result.failed[name] = str(e)
+        say(printable(f"{name}: failed: {e}"))
+        return
+    found.elapsed_s = time.monotonic() - start_s
+    result.tasks[name] = found
+    bad = f", {len(found.bad_rows):,} bad" if found.bad_rows else ""
+    say(f"{name}: {len(found.rows):,} rows{bad} in {found.elapsed_s:.1f} s")
