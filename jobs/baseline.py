@@ -95,19 +95,24 @@ def read_baseline(baselines: Path, name: str, *, required: bool) -> EvalResult |
         Where the name is none.
     """
     folder = baselines / checked_name(name)
-    aside = _beside(folder, ASIDE)
+    with explained(str(folder), InputError):
+        found = _read(folder, _beside(folder, ASIDE))
+    if found is None and required:
+        raise InputError(
+            f"{folder}: no such baseline; there are: {shown_names(names(baselines)) or 'none'}. "
+            f"Correct the name, or make it with `runner eval JOB --bless {name}`."
+        )
+    return found
+
+
+def _read(folder: Path, aside: Path) -> EvalResult | None:
     for _ in range(ATTEMPTS):
         place = aside if aside.exists() and not folder.exists() else folder
         before = _stamp(place)
         if before is None:
             if aside.exists() or folder.exists():
-                continue  # it was just swapped
-            if not required:
-                return None
-            raise InputError(
-                f"{folder}: no such baseline; there are: {shown_names(names(baselines)) or 'none'}."
-                f" Correct the name, or make it with `runner eval JOB --bless {name}`."
-            )
+                continue  # they were just swapped
+            return None
         try:
             found = read_run(place)
         except InputError:

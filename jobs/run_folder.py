@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from runner.errors import OutputError
+from runner.errors import InputError, OutputError
 from runner.places import sync_folder
 
 from .result_file import as_bytes, read_results
@@ -55,12 +55,23 @@ def read_run(folder: Path) -> EvalResult:
     InputError
         Where the folder is not what a run leaves.
     """
-    result, _ = read_results(folder / RESULTS)
+    result, n_rows = read_results(folder / RESULTS)
     tasks = {
-        name: replace(task, rows=read_rows(folder / ROWS / f"{name}.parquet"))
+        name: replace(task, rows=read_rows(_rows_file(folder, name)))
         for name, task in result.tasks.items()
     }
+    for name, task in tasks.items():
+        needed = {value for metric in task.metrics for value in (metric.of, metric.per) if value}
+        if len(task.rows) != n_rows[name] or any(needed - row.values.keys() for row in task.rows):
+            raise InputError(
+                f"{_rows_file(folder, name)}: not the {n_rows[name]:,} rows that {RESULTS} tells "
+                "of; expected both of the same run. Copy the folder again."
+            )
     return replace(result, tasks=tasks)
+
+
+def _rows_file(folder: Path, task: str) -> Path:
+    return folder / ROWS / f"{task}.parquet"
 
 
 def _write(result: EvalResult, folder: Path) -> None:
