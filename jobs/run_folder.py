@@ -62,7 +62,8 @@ def read_run(folder: Path) -> EvalResult:
     }
     for name, task in tasks.items():
         needed = {value for metric in task.metrics for value in (metric.of, metric.per) if value}
-        if len(task.rows) != n_rows[name] or any(needed - row.values.keys() for row in task.rows):
+        there = {value for row in task.rows for value in row.values}
+        if len(task.rows) != n_rows[name] or (task.rows and needed - there):
             raise InputError(
                 f"{_rows_file(folder, name)}: not the {n_rows[name]:,} rows that {RESULTS} tells "
                 "of; expected both of the same run. Copy the folder again."
