@@ -5,13 +5,22 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import islice
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 from typing import Any
 
 from runner.errors import InputError, NoColumnError, PlaceError
 from runner.inputs import WILDCARDS, input_files
 from runner.jsonl import parse_line
 from runner.lines import fingerprint, open_lines
-from runner.places import Place, explained, place_of, scheme_of, shown_place, without_options
+from runner.places import (
+    READ_ONLY,
+    Place,
+    explained,
+    place_of,
+    scheme_of,
+    shown_place,
+    without_options,
+)
 from runner.reader import Chunk, open_source
 from runner.records import Reject
 
@@ -122,6 +131,39 @@ def read_texts(
                     reason = f"byte {e.start} is not valid UTF-8; expected text"
                     data.bad_rows.append(BadRow(where, reason))
     return _some(data, sources)
+
+
+def find_files(sources: Sequence[str], folder: Path, *, is_text: bool) -> None:
+    """Make sure that data files are there, without reading them; those on the web are not asked.
+
+    Raises
+    ------
+    InputError
+        Where some are not.
+    """
+    for source in sources:
+        located = _located(source, folder)
+        if scheme_of(located) in READ_ONLY:
+            continue
+        if _is_odd(located):
+            raise InputError(
+                f"{shown_place(located)}: is a pipe, a device or the like; expected files, which "
+                "are read each night anew. Name some."
+            )
+        if is_text:
+            _text_files(located)
+        else:
+            with input_files(located):
+                pass
+
+
+def _is_odd(path: str) -> bool:
+    """Whether it is there, and neither a file nor a folder."""
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (S_ISREG(mode) or S_ISDIR(mode))
 
 
 def _located(source: str, folder: Path) -> str:

@@ -1,16 +1,19 @@
 """A job file -> what it asks for, with all that is wrong with it told before anything runs."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from reference import ModelError
 from reference.models import DEMO, find_model
 from reference.published import PUBLISHED
+from runner.errors import InputError
 from runner.places import scheme_of
 from runner.settings import DTYPES, MOST_THREADS, SIZE, available_threads, bytes_of
 
-from .data import find_data
+from .data import find_files
+from .formats import TEXT
 from .job_spec import JobSpec
 from .task_spec import TaskSpec, Threshold
 from .tasks import KINDS
@@ -21,6 +24,7 @@ from .tasks.kind import (
     number,
     one_of,
     text,
+    told,
     unknown,
     whole_number,
 )
@@ -115,7 +119,7 @@ def load_spec(path: Path, output: Path | None = None) -> JobSpec:
         base_url=root.take("base_url", text()),
         seed=root.take("seed", SEED),
         check_rows=None if check_rows == "all" else check_rows,
-        report=root.take("report", flag(default=None)),
+        report=root.take("report", replace(flag(default=False), default=None)),
         z=float(gate.take("z", number(default=2.0))),
     )
     if spec.dtype == EXACT and spec.engine != "reference":
@@ -188,16 +192,18 @@ def _task(table: Table, name: str, folder: Path) -> TaskSpec | None:
     )
     for keys, said in kind.faults(spec):
         table.file.fault((*table.keys, *keys), said)
-    if spec.data and (said := find_data(spec)):
-        table.fault("data", said)
+    try:
+        find_files(spec.data, folder, is_text=spec.format == TEXT)
+    except InputError as e:
+        table.fault("data", f"cannot be read: {e}")
     return kind.completed(spec)
 
 
 def _kind(table: Table) -> Kind | None:
     """The kind of a task; where it is none, nothing more can be said of the task."""
-    kind = table.take("kind", text(required=True))
+    kind = table.take("kind", replace(text(required=True), expected=f"one of {', '.join(KINDS)}"))
     if kind is not None and kind not in KINDS:
-        table.fault("kind", f"{kind!a:.60} {unknown('kind', kind, KINDS, 'task')}")
+        table.fault("kind", f"is {told(kind)}: {unknown('kind', kind, KINDS, 'task')}")
     return KINDS.get(kind)
 
 

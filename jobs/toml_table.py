@@ -205,7 +205,7 @@ class Table:
     def finish(self, whose: str) -> None:
         """Refuse what nobody took."""
         for key in self.rest():
-            self.fault(key, unknown("key", key, self._known, whose))
+            self.fault(key, f"is {unknown('key', key, self._known, whose)}")
 
 
 def dotted(keys: Keys) -> str:

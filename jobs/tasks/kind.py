@@ -153,7 +153,7 @@ class Kind:
             for metric in getattr(spec, table):
                 if self.metrics is not None and metric not in self.metrics:
                     said = unknown("metric", metric, self.metrics, f"a {self.name} task")
-                    yield (table, metric), said
+                    yield (table, metric), f"is {said}"
         yield from self._option_faults(spec)
 
     def _option_faults(self, spec: TaskSpec) -> Iterator[Fault]:
@@ -161,7 +161,7 @@ class Kind:
             shape = self.options.get(key)
             if shape is None:
                 known = (*self.options, *COMMON_KEYS)
-                yield (key,), unknown("key", key, known, f"a {self.name} task")
+                yield (key,), f"is {unknown('key', key, known, f'a {self.name} task')}"
             elif not shape.accepts(value):
                 yield (key,), f"is {told(value)}; expected {shape.expected}. Correct it."
         for key, shape in self.options.items():
@@ -171,7 +171,10 @@ class Kind:
     def _column_faults(self, spec: TaskSpec) -> Iterator[Fault]:
         if spec.format is not None and spec.format not in self.formats:
             said = unknown("format", spec.format, self.formats, f"a {self.name} task")
-            yield ("format",), f'{said[:-1]}, or map columns with "columns".'
+            yield (
+                ("format",),
+                f'is {told(spec.format)}: {said[:-1]}, or map columns with "columns".',
+            )
         if spec.format is not None and spec.columns:
             yield (
                 ("columns",),
@@ -184,7 +187,7 @@ class Kind:
                 if column not in known:
                     said = unknown("column", column, known, f"a {self.name} task")
                     left = "left stands what the kind calls it, right what the file calls it"
-                    yield ("columns", column), f"{said[:-1]}: {left}."
+                    yield ("columns", column), f"is {said[:-1]}: {left}."
 
 
 def unknown(what: str, name: str, known: Iterable[str], whose: str) -> str:
@@ -193,7 +196,7 @@ def unknown(what: str, name: str, known: Iterable[str], whose: str) -> str:
     near = difflib.get_close_matches(name[:MOST_COMPARED], known, n=1)
     remedy = f'Write "{near[0]}"' if near else "Correct or remove it"
     listed = f"expected {shown_names(known)}" if known else f"expected no {what}"
-    return f"is no {what} of {whose}; {listed}. {remedy}."
+    return f"no {what} of {whose}; {listed}. {remedy}."
 
 
 def told(value: Any) -> str:
