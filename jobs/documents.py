@@ -60,7 +60,7 @@ def read_documents(
         Where the files cannot be read.
     """
     form = own if spec.format is None else FORMATS[spec.format]
-    data = _read(spec, form, by_line=by_line)
+    data = read_data(spec, form, by_line=by_line)
     asked: list[Asked[D]] = []
     result = TaskResult(bad_rows=data.bad_rows, data=data.files)
     seen: Counter[str] = Counter()
@@ -79,7 +79,14 @@ def read_documents(
     return asked, result
 
 
-def _read(spec: TaskSpec, form: Format, *, by_line: bool) -> Data:
+def read_data(spec: TaskSpec, form: Format, *, by_line: bool) -> Data:
+    """The rows of a task's data, as they stand there.
+
+    Raises
+    ------
+    InputError
+        Where the files cannot be read, or lack the format's first column.
+    """
     if spec.format == TEXT:
         return read_texts(spec.data, spec.folder, spec.limit, by_line=by_line)
     first = form.columns[0]

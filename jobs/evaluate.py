@@ -49,7 +49,12 @@ def evaluate(spec: JobSpec) -> EvalResult:
     started, start_s = dt.datetime.now(dt.UTC), time.monotonic()
     result = EvalResult(
         run=f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}",
-        job={"name": spec.name, "file": str(spec.file), "sha256": spec.sha256},
+        job={
+            "name": spec.name,
+            "file": str(spec.file),
+            "sha256": spec.sha256,
+            "is_trial": spec.is_trial,
+        },
         started=started,
         kinds={name: task.kind for name, task in spec.tasks.items()},
         environment=environment(spec),

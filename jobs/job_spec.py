@@ -51,6 +51,9 @@ class JobSpec:
         Whether `report.html` is made; None where its libraries are installed.
     z : float
         Standard errors of a difference that a worsening must exceed.
+    is_trial : bool
+        Whether only some tasks or rows are taken. Such a run is no night: it is neither added to
+        the history, nor can it become a baseline.
     """
 
     name: str
@@ -72,3 +75,4 @@ class JobSpec:
     check_rows: int | None = 8
     report: bool | None = None
     z: float = 2.0
+    is_trial: bool = False
