@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.cli import cli
+from jobs.cli import cli
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/models.md", "docs/tutorial.md"]

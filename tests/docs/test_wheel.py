@@ -33,8 +33,9 @@ def test_what_is_in_it(wheel):
             for line in file.read(metadata).decode().splitlines()
             if line.startswith("Requires-Dist: ") and "extra ==" not in line
         ]
-    assert {name.split("/")[0] for name in names} == {"reference", "exporter", "runner"}
+    assert {name.split("/")[0] for name in names} == {"reference", "exporter", "runner", "jobs"}
     assert {"reference/demo/model.safetensors", "reference/demo/README.md"} <= names
+    assert {"jobs/demo.toml", "jobs/samples/lambada.jsonl", "jobs/report.html.jinja"} <= names
     assert set(needs) == {
         "click",
         "filelock",

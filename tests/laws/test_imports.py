@@ -1,4 +1,4 @@
-"""Who may import whom: reference <- exporter <- runner, and one home for each library."""
+"""Who may import whom: reference <- exporter <- runner <- jobs, and one home for each library."""
 
 import ast
 from pathlib import Path
@@ -10,6 +10,7 @@ MAY_IMPORT = {
     "reference": {"reference"},
     "exporter": {"reference", "exporter"},
     "runner": {"reference", "exporter", "runner"},
+    "jobs": {"reference", "exporter", "runner", "jobs"},
 }
 OURS = {"reference", "exporter", "runner", "jobs", "training", "tests", "benchmarks"}
 HOMES = {
@@ -19,12 +20,20 @@ HOMES = {
         "runner/runtimes/",  # one of which is its evaluator
     ),
     "onnxruntime": ("runner/engine.py",),
-    "pyarrow": ("runner/",),
-    "click": ("runner/cli.py", "runner/options.py"),
+    "pyarrow": ("runner/", "jobs/"),
+    "click": ("runner/cli.py", "runner/options.py", "jobs/cli.py"),
+    "jinja2": ("jobs/report.py",),
+    "matplotlib": ("jobs/plots.py",),
+    "lm_eval": ("jobs/harness.py",),
     "regex": ("reference/tokenizer.py", "reference/added_tokens.py"),
     "psutil": ("runner/clock.py", "runner/batch_size.py"),
     "safetensors": ("reference/checkpoint/",),
-    "tqdm": ("reference/generate.py", "reference/progress.py", "runner/progress.py"),
+    "tqdm": (
+        "reference/generate.py",
+        "reference/progress.py",
+        "runner/progress.py",
+        "jobs/progress.py",
+    ),
     "requests": ("reference/download.py",),
     "urllib3": ("reference/download.py",),
     "filelock": ("reference/model_files.py", "runner/lock.py"),
