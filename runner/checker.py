@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from reference import Model
-from reference.gpt2 import layer_norm, transformer, unembed
-from reference.kv_cache import cached_logits, empty_cache
+from reference.score import last_logits
 
 from .check_report import CheckReport, Int8Loss
 from .comparison import INT8_SHARE, Comparison, compare
@@ -102,30 +101,6 @@ class Checker:
 
 
 def reference_logits(model: Model, ids: IntArray, n: int) -> FloatArray:
-    """The reference's logits at the last n positions of a sequence, computed in one pass.
-
-    Parameters
-    ----------
-    model : Model
-        Its keys and values are kept in 8 bits where it says so, as the engine keeps them.
-    ids : int64 [n_seq]
-        What is fed, at most n_ctx tokens.
-    n : int
-        Positions from the end.
-
-    Returns
-    -------
-    float32 [n, n_vocab]
-    """
-    params, n_head = model.params, model.hparams["n_head"]
-    if model.kv_scales is not None:  # as each token finds the others
-        read = np.arange(len(ids) - n, len(ids))[None]
-        cache = empty_cache(model.hparams, 1, len(ids), model.kv_scales)
-        start = np.zeros(1, np.int64)
-        logits, _ = cached_logits(ids[None], start, read, cache, **params, n_head=n_head)
-    else:
-        x = transformer(ids, params["wte"], params["wpe"], params["blocks"], n_head)
-        x = layer_norm(x[-n:], **params["ln_f"])
-        logits = unembed(x, params.get("lm_head", params["wte"]))
-    found: FloatArray = logits
+    """The reference's logits at the last n positions of a sequence: float32 [n, n_vocab]."""
+    found: FloatArray = last_logits(ids, n, model.params, model.hparams, model.kv_scales)
     return found

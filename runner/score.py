@@ -59,9 +59,9 @@ class ReferenceScorer:
     Parameters
     ----------
     model : Model
-        As loaded.
+        As loaded, or `in_int8`.
     dtype : dtype
-        To compute in: float32, or float64 for what is rounded nowhere.
+        To compute in: float32, or float64 for what rounding costs.
     """
 
     def __init__(self, model: Model, dtype: type[np.floating] = np.float32) -> None:
@@ -73,7 +73,12 @@ class ReferenceScorer:
         )
 
     def score(self, wanted: Sequence[Continuation]) -> list[Scored]:
-        n_head = self._model.hparams["n_head"]
+        model = self._model
         return [
-            Scored(*continuation_scores(w.context, w.tokens, self._params, n_head)) for w in wanted
+            Scored(
+                *continuation_scores(
+                    w.context, w.tokens, self._params, model.hparams, model.kv_scales
+                )
+            )
+            for w in wanted
         ]

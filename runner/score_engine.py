@@ -136,7 +136,7 @@ class ScoreEngine:
             for row, span in zip(rows, spans, strict=True)
         ]
         n_read = max(map(len, reads))
-        inputs: dict[str, Any] = {
+        inputs: dict[str, CacheArray] = {
             name: np.zeros((batch, length), np.int64)
             for name, length in (
                 ("inputs", n_seq),
