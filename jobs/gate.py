@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .difference import Key, keyed
-from .finding import MISSING, NEW, THRESHOLD, Finding, breach, compare, figure, no_number
+from .finding import FAILING, MISSING, NEW, THRESHOLD, Finding, breach, compare, figure, no_number
 from .job_spec import JobSpec
 from .results import EvalResult, Metric, RowResult, TaskResult
 from .task_spec import TaskSpec
@@ -107,6 +107,22 @@ def judge(spec: JobSpec, now: EvalResult, before: EvalResult | None) -> Gate:
         sorted(flipped, key=lambda flip: flip.is_correct),
         _notes(spec, now, before),
     )
+
+
+def by_metric(gate: dict[str, Any] | None) -> dict[tuple[str, str], dict[str, Any]]:
+    """What was found of each metric of each task, in one: with a verdict that fails, if any does.
+
+    Parameters
+    ----------
+    gate : dict or None
+        As `results.json` has it.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for finding in (gate or {}).get("findings", []):
+        known = found.setdefault((finding["task"], finding["metric"]), {**finding})
+        if finding["verdict"] in FAILING and known["verdict"] not in FAILING:
+            known["verdict"] = finding["verdict"]
+    return found
 
 
 def _metric(task: TaskResult | None, name: str) -> Metric | None:

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,7 +22,7 @@ from runner.messages import cut, printable
 from runner.places import Place, explained, place_of
 from runner.store_errors import StoreError
 
-from .finding import FAILING
+from .gate import by_metric
 from .result_file import is_file_name
 from .results import EvalResult
 
@@ -116,7 +115,10 @@ def run_table(result: EvalResult) -> pa.Table:
         "exit_code": int(result.exit_code),
         **{name: result.environment.get(name) for name in OF_ENVIRONMENT},
     }
-    found = _found(result)
+    found = {
+        metric: {"verdict": told["verdict"], "before": told["before"]}
+        for metric, told in by_metric(result.gate).items()
+    }
     rows = [
         {
             "task": task,
@@ -132,18 +134,6 @@ def run_table(result: EvalResult) -> pa.Table:
     ]
     rows += [{"task": task, "metric": metric, **told} for (task, metric), told in found.items()]
     return pa.Table.from_pylist([common | row for row in rows], SCHEMA)
-
-
-def _found(result: EvalResult) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the gate found of each metric: what fails before all else."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for finding in (result.gate or {}).get("findings", []):
-        told = found.setdefault((finding["task"], finding["metric"]), {})
-        if told.get("verdict") not in FAILING:
-            told["verdict"] = finding["verdict"]
-        if finding["before"] is not None:
-            told["before"] = finding["before"]
-    return found
 
 
 def read(history: str) -> pa.Table:
