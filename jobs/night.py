@@ -80,7 +80,7 @@ def run_job(spec: JobSpec, *, needs_baseline: bool = False, blessed: str | None 
     told = _Told()
     if not spec.is_trial:
         with told.failures("history"):
-            history.append(result, spec)
+            history.append(result, spec.history)
     if spec.report or (spec.report is None and missing_for_report() is None):
         with told.failures("report"):
             _write_report(spec, folder, has_baseline=before is not None)
@@ -130,7 +130,7 @@ def _write_report(spec: JobSpec, folder: Path, *, has_baseline: bool) -> None:
     from . import report  # noqa: PLC0415 - draws, where that is installed
 
     baseline = spec.baselines / spec.baseline if has_baseline and spec.baseline else None
-    report.write(folder, baseline, history.read(spec.history))
+    report.write(folder, baseline, history.read(spec.history).to_pylist())
 
 
 def _write_step_summary(result: EvalResult) -> None:

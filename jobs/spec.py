@@ -138,7 +138,7 @@ def below(folder: Path, path: str) -> str:
 def _local(table: Table, key: str, path: str, folder: Path) -> Path:
     """A folder of this machine."""
     if scheme_of(path) is not None or "\0" in path:
-        table.fault(key, "is an address; expected a folder of this machine. Name one.")
+        table.fault(key, f"is {told(path)}; expected a folder of this machine. Name one.")
         return folder
     return folder / path
 

@@ -16,7 +16,8 @@ from .tasks.kind import OptionShape, told, unknown
 
 Keys = tuple[str, ...]
 
-MOST_BYTES = 1 << 18  # of a job file; the parser takes time by the square of a key's parts
+MOST_BYTES = 1 << 18  # of a job file
+MOST_DOTS = 200  # on a line: the parser takes time by the square of a key's parts
 MOST_LINES, MOST_CHARACTERS = 500, 1 << 15  # of a file whose faults are told with their lines
 TOLD_FAULTS, TOLD_CHARACTERS = 20, 3500  # of a message; the rest is counted
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}\Z", re.ASCII)
@@ -71,6 +72,14 @@ class TomlFile:
         content = _content(path, self.name)
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._faults: list[tuple[Keys, str]] = []
+        for number, line in enumerate(content.split(b"\n"), 1):
+            if line.count(b".") > MOST_DOTS:
+                raise JobFileError(
+                    [
+                        f"{self.name}:{number}: has {line.count(b'.'):,} dots; expected "
+                        f"{MOST_DOTS} at most on a line. Break it, or correct it."
+                    ]
+                )
         try:
             self._text = content.decode("utf-8-sig")
             found = tomllib.loads(self._text)
@@ -241,8 +250,9 @@ def _no_toml(name: str, error: ValueError) -> str:
     said = str(error)
     place = POSITION.search(said)
     at = f":{place[1]}:{place[2]}" if place and place[1] else ""
+    end = " at its end" if place and not place[1] else ""
     said = printable(cut(POSITION.sub("", said)))
-    return f"{name}{at}: is no TOML: {said}. Correct it."
+    return f"{name}{at}: is no TOML: {said}{end}. Correct it."
 
 
 def _note(document: dict[str, Any], keys: Keys, line: int, found: dict[Keys, int]) -> None:
