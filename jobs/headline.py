@@ -1,0 +1,126 @@
+"""What a person in a hurry wants to know of a run: what came of it, where, and since when."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .figures import day, differing, figure, plural
+from .finding import FAILING, MISSING, REGRESSION
+from .results import EvalResult
+from .timeline import Run, since
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What came of a run.
+
+    Attributes
+    ----------
+    state : str
+        `passed`, `failed`, or `ungated`.
+    word : str
+        The same in words, to be read first.
+    sentence : str
+        Why, and where.
+    since : str
+        For how long, and what changed then; empty where nothing failed.
+    """
+
+    state: str
+    word: str
+    sentence: str
+    since: str = ""
+
+
+def headline(result: EvalResult, runs: Sequence[Run]) -> Headline:
+    """The run's headline.
+
+    Parameters
+    ----------
+    result : EvalResult
+    runs : sequence of Run
+        Its timeline.
+    """
+    gate = result.gate or {}
+    findings = [f for f in gate.get("findings", []) if f["verdict"] in FAILING]
+    check = result.check
+    if check and not check.get("agrees", True):
+        return Headline("failed", "Disagrees with the reference", disagreement(check))
+    if result.failed:
+        (name, reason), n = next(iter(result.failed.items())), len(result.failed) - 1
+        more = f" {plural(n, 'other task')} failed as well." if n else ""
+        return Headline("failed", "Failed", f"{name} has no result: {reason}{more}")
+    if findings:
+        worst = max(findings, key=severity)
+        others = len(findings) - 1
+        more = f" {plural(others, 'other figure')} failed as well." if others else ""
+        return Headline("failed", "Failed", f"{told(worst)}{more}", how_long(runs, worst))
+    if gate.get("verdict") == "failed":
+        return Headline("failed", "Failed", " ".join(gate.get("notes", [])))
+    n_bad = sum(len(task.bad_rows) for task in result.tasks.values())
+    word = "Passed" if gate.get("verdict") == "passed" else "Not gated"
+    if n_bad:
+        word += f", with {plural(n_bad, 'bad row')}"
+    return Headline("passed" if word.startswith("Passed") else "ungated", word, reassurance(result))
+
+
+def severity(finding: dict[str, Any]) -> float:
+    """What is missing first, then by standard errors."""
+    if finding["verdict"] == MISSING:
+        return math.inf
+    difference, stderr = finding["difference"], finding["stderr"]
+    return abs(difference) / stderr if difference and stderr else 0.0
+
+
+def told(finding: dict[str, Any]) -> str:
+    """A finding as a sentence."""
+    name = f"{finding['task']}: {finding['metric']}"
+    value, before, difference = finding["value"], finding["before"], finding["difference"]
+    if finding["verdict"] != REGRESSION or value is None or before is None:
+        return f"{name}: {finding['reason'].rstrip('.')}."
+    went = "fell" if value < before else "rose"
+    stderr = finding["stderr"]
+    by = differing(difference, stderr)
+    if difference and stderr:
+        by += f", {abs(difference) / stderr:.1f} standard errors"
+    return f"{name} {went} from {figure(before, stderr)} to {figure(value, stderr)} ({by})."
+
+
+def how_long(runs: Sequence[Run], finding: dict[str, Any]) -> str:
+    """Since which night it is so, and what changed in that night."""
+    found = since(runs, finding["task"], finding["metric"])
+    if len(runs) == 1:
+        return ""
+    if not found.is_known:
+        return f"So it was in each of the {found.runs} runs that the history has."
+    when = "New in this run" if found.runs == 1 else f"Since {day(found.run.started)}"
+    nights = "" if found.runs == 1 else f" ({found.runs} runs)"
+    if not found.changes:
+        return f"{when}{nights}: model, weights and versions were those of the run before."
+    return f"{when}{nights}, when this changed: {'; '.join(found.changes)}."
+
+
+def disagreement(check: dict[str, Any]) -> str:
+    far, allowed = check.get("max_abs_diff"), check.get("tolerance")
+    if far is None or allowed is None:
+        return "The engine does not compute what the NumPy reference does. No figure here counts."
+    return (
+        f"The engine is up to {far:.3g} away from the NumPy reference, where {allowed:.3g} is "
+        "allowed. No figure here counts until that is understood."
+    )
+
+
+def reassurance(result: EvalResult) -> str:
+    """What was looked at, where nothing failed."""
+    gate = result.gate or {}
+    n_figures = sum(len(task.metrics) for task in result.tasks.values())
+    figures = f"{plural(n_figures, 'figure')} of {plural(len(result.tasks), 'task')}"
+    if gate.get("verdict") != "passed":
+        return f"{figures}, with no thresholds and no baseline to hold them to."
+    findings = gate.get("findings", [])
+    better = [f for f in findings if f["verdict"] == "better"]
+    if better:
+        best = max(better, key=severity)
+        return f"{figures}; none got worse. {best['task']}: {best['metric']} got better."
+    return f"{figures}; none got worse than the gate lets pass."

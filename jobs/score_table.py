@@ -1,0 +1,97 @@
+"""The table of scores: each metric beside the baseline's, with the gate's verdict."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from . import plots
+from .figures import differing, error, figure
+from .finding import FAILING
+from .results import EvalResult, Metric
+
+MOST_TASKS = 200
+
+VERDICTS = {  # of the gate -> sign, words, class
+    "regression": ("\N{MULTIPLICATION X}", "regression", "bad"),
+    "missing": ("\N{MULTIPLICATION X}", "missing", "bad"),
+    "threshold": ("\N{MULTIPLICATION X}", "out of bounds", "bad"),
+    "worse": ("\N{BLACK DOWN-POINTING SMALL TRIANGLE}", "worse, let pass", "quiet"),
+    "better": ("\N{BLACK UP-POINTING SMALL TRIANGLE}", "better", "good"),
+    "same": ("=", "same", "quiet"),
+    "new": ("+", "new", "quiet"),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A line of the table of scores; texts, but for `plot`."""
+
+    metric: str
+    direction: str
+    value: str
+    error: str
+    n: int | None
+    before: str
+    difference: str
+    how: str
+    plot: str
+    sign: str
+    verdict: str
+    style: str
+
+
+def scores(
+    result: EvalResult, before: EvalResult | None, findings: Sequence[dict[str, Any]]
+) -> list[tuple[str, str, list[Score]]]:
+    """Tasks with their kinds and their lines of the table."""
+    by_key: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for finding in findings:
+        by_key.setdefault((finding["task"], finding["metric"]), []).append(finding)
+    table: dict[str, list[Score]] = {}
+    for task, found in result.tasks.items():
+        for metric in found.metrics:
+            told = by_key.pop((task, metric.name), [])
+            table.setdefault(task, []).append(score(task, metric, told, old(before, task, metric)))
+    for (task, name), told in by_key.items():  # what the baseline has and this run has not
+        metric = Metric(name, math.nan, None, 0, higher_is_better=True)
+        table.setdefault(task, []).append(score(task, metric, told, old(before, task, metric)))
+    kinds = {**(before.kinds if before else {}), **result.kinds}
+    some = list(table.items())[:MOST_TASKS]
+    return [(task, kinds.get(task, "").replace("_", " "), lines) for task, lines in some]
+
+
+def old(before: EvalResult | None, task: str, metric: Metric) -> Metric | None:
+    """The baseline's metric of that name."""
+    found = before.tasks.get(task) if before else None
+    return next((m for m in found.metrics if m.name == metric.name), None) if found else None
+
+
+def score(
+    task: str, metric: Metric, told: Sequence[dict[str, Any]], before: Metric | None
+) -> Score:
+    finding = min(told, key=lambda f: f["verdict"] not in FAILING, default={})
+    difference, stderr = finding.get("difference"), finding.get("stderr")
+    verdict = finding.get("verdict", "")
+    sign, words, style = VERDICTS.get(verdict, ("", verdict, "quiet"))
+    how = plot = ""
+    if difference is not None and stderr:
+        ratio = difference / stderr * (1 if metric.higher_is_better else -1)
+        how = f"{abs(ratio):.1f} SE{', paired' if finding['paired'] else ''}"
+        label = f"{abs(ratio):.1f} standard errors {'better' if ratio >= 0 else 'worse'}"
+        plot = plots.forest_row(ratio, verdict, f"forest-{task}-{metric.name}", label)
+    was = before.value if before else finding.get("before")
+    return Score(
+        metric=metric.name,
+        direction="higher is better" if metric.higher_is_better else "lower is better",
+        value=figure(metric.value, metric.stderr),
+        error=error(metric.value, metric.stderr),
+        n=metric.n or None,
+        before=figure(was, before.stderr if before else metric.stderr),
+        difference=differing(difference, stderr),
+        how=how,
+        plot=plot,
+        sign=sign,
+        verdict=words,
+        style=style,
+    )
