@@ -73,5 +73,30 @@ def eval_command(job: Path, *, dry_run: bool, bless: str | None, **options: Any)
     sys.exit(night.exit_code)
 
 
+@cli.command("history")
+@click.argument("source", metavar="HISTORY|JOB.toml")
+@click.option("--job", metavar="NAME", help="Show this job only.  [default: all, or JOB.toml's]")
+@click.option("--task", metavar="NAME", help="Show this task only.  [default: all]")
+@click.option("--metric", metavar="NAME", help="Show this metric only.  [default: all]")
+@click.option(
+    "--last",
+    type=click.IntRange(min=1),
+    default=60,
+    show_default=True,
+    help="Runs of each job to look at.",
+)
+@click.option("--json", "as_json", is_flag=True, help="All that is known of them, as JSON lines.")
+def history_command(source: str, last: int, *, as_json: bool, **wanted: str | None) -> None:
+    """Print how the metrics of HISTORY went, run after run.
+
+    HISTORY is the folder that `runner eval` adds to, here or in an object store; a job file stands
+    for the one that it names. It holds Parquet files, which pandas and DuckDB read as they are.
+    """
+    from .past import past  # noqa: PLC0415 - slow to import
+
+    for line in past(source, wanted, last, as_json=as_json):
+        click.echo(printable(line))
+
+
 if __name__ == "__main__":
     cli()

@@ -20,6 +20,7 @@ from .gate import judge
 from .job_spec import JobSpec
 from .results import EvalResult
 from .run_folder import write_run
+from .score_check import check_in_words
 
 REPORT_NEEDS = ("jinja2", "matplotlib")
 STEP_SUMMARY = "GITHUB_STEP_SUMMARY"  # a file that GitHub shows with the step that wrote to it
@@ -86,7 +87,7 @@ def run_job(spec: JobSpec, *, needs_baseline: bool = False, blessed: str | None 
             _write_report(spec, folder, has_baseline=before is not None)
     with told.failures(STEP_SUMMARY):
         _write_step_summary(result)
-    lines = [summary.text(result)]
+    lines = [summary.text(result), check_in_words(result.check)]
     if blessed is not None:
         lines.append(_bless(spec, result, folder, blessed))
     code = ExitCode(result.exit_code)

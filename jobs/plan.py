@@ -41,12 +41,13 @@ def plan(spec: JobSpec, missing_for_report: str | None) -> str:
         f"report    {report}",
         "",
         *table(
-            [("task", "kind", "rows", "format", "held to"), *map(_task, spec.tasks.values())],
+            [("task", "kind", "rows", "metrics", "held to"), *map(_task, spec.tasks.values())],
             right=[2],
         ),
     ]
     for task in spec.tasks.values():
-        lines += [f"{task.name} reads {shown_place(source)}" for source in task.data]
+        read = f", read as {task.format}" if task.format else ""
+        lines += [f"{task.name}: {shown_place(source)}{read}" for source in task.data]
     return "\n".join(lines)
 
 
@@ -76,7 +77,7 @@ def _task(task: TaskSpec) -> tuple[str, ...]:
         task.name,
         task.kind,
         "-" if rows is None else f"{rows:,}",
-        task.format or "-",
+        ", ".join(KINDS[task.kind].metrics or ["those it returns"]),
         ", ".join(held) or "-",
     )
 

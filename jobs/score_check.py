@@ -179,6 +179,19 @@ def as_check(scores: CheckReport, generated: CheckReport) -> dict[str, Any]:
     }
 
 
+def check_in_words(check: dict[str, Any]) -> str:
+    """The comparison in a line."""
+    if not check["requests"]:
+        return "check: no scores were compared with the reference"
+    return (
+        f"check: {'ok' if check['agrees'] else 'FAILED'}: {check['requests']:,} requests, "
+        f"{check['tokens']:,} tokens against the NumPy reference: log-probabilities differ by "
+        f"{check['max_abs_diff']:.2g} at most, {check['mean_abs_diff']:.2g} on average (tolerance "
+        f"{check['tolerance']:.2g}); same choice at {check['same_choice']:,}, near ties "
+        f"{check['near_ties']:,}, disagreements {check['disagreements']:,}"
+    )
+
+
 def _told(request: Request, model: Model) -> str:
     """A request as a message names it."""
     decode = model.tokenizer.decode

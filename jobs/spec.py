@@ -67,7 +67,7 @@ def name_shape(default: str | None = None) -> OptionShape:
     return OptionShape(NAME_IN_WORDS, lambda v: is_text(v) and bool(NAME.match(v)), default)
 
 
-def load_spec(path: Path, output: Path | None = None) -> JobSpec:
+def load_spec(path: Path, output: Path | None = None, *, finds_files: bool = True) -> JobSpec:
     """Read a job file.
 
     Parameters
@@ -76,6 +76,8 @@ def load_spec(path: Path, output: Path | None = None) -> JobSpec:
         Of the file. Relative paths in it are relative to its folder.
     output : Path, optional
         Folder of the runs, in place of the file's.
+    finds_files : bool
+        Whether data and the model's directory have to be there, as for a run.
 
     Raises
     ------
@@ -109,8 +111,8 @@ def load_spec(path: Path, output: Path | None = None) -> JobSpec:
             else _local(baseline, "folder", baselines, folder)
         ),
         baseline=baseline_name,
-        tasks=_tasks(root, folder),
-        model=_model(root, folder, models_dir),
+        tasks=_tasks(root, folder, finds_files=finds_files),
+        model=_model(root, folder, models_dir, finds_files=finds_files),
         dtype=root.take("dtype", one_of(*DTYPES, EXACT)),
         engine=root.take("engine", one_of(*ENGINES)),
         threads=root.take("threads", THREADS) or available_threads(),
@@ -143,19 +145,21 @@ def _local(table: Table, key: str, path: str, folder: Path) -> Path:
     return folder / path
 
 
-def _model(root: Table, folder: Path, models_dir: str | None) -> str:
+def _model(root: Table, folder: Path, models_dir: str | None, *, finds_files: bool) -> str:
     """A name as it is, a directory from where the program runs."""
     model: str = root.take("model", text(default=DEMO))
-    if model != DEMO and model not in PUBLISHED:
-        model = str(folder / model)
-        try:
+    if model in (DEMO, *PUBLISHED):
+        return model
+    model = str(folder / model)
+    try:
+        if finds_files:
             find_model(model, models_dir)
-        except (ModelError, OSError) as e:
-            root.fault("model", f"cannot be had: {e}")
+    except (ModelError, OSError) as e:
+        root.fault("model", f"cannot be had: {e}")
     return model
 
 
-def _tasks(root: Table, folder: Path) -> dict[str, TaskSpec]:
+def _tasks(root: Table, folder: Path, *, finds_files: bool) -> dict[str, TaskSpec]:
     tasks = root.table("tasks")
     if not tasks.found and isinstance(root.found.get("tasks", {}), dict):
         root.fault("tasks", "has no table; expected a table for each task. Add [tasks.NAME].")
@@ -166,13 +170,13 @@ def _tasks(root: Table, folder: Path) -> dict[str, TaskSpec]:
         elif name.lower() in seen:
             tasks.fault(name, "differs from another task only by its case. Rename one of them.")
         seen.add(name.lower())
-        task = _task(tasks.table(name), name, folder)
+        task = _task(tasks.table(name), name, folder, finds_files=finds_files)
         if task is not None:
             found[name] = task
     return found
 
 
-def _task(table: Table, name: str, folder: Path) -> TaskSpec | None:
+def _task(table: Table, name: str, folder: Path, *, finds_files: bool) -> TaskSpec | None:
     kind = _kind(table)
     if kind is None:
         return None
@@ -193,7 +197,8 @@ def _task(table: Table, name: str, folder: Path) -> TaskSpec | None:
     for keys, said in kind.faults(spec):
         table.file.fault((*table.keys, *keys), said)
     try:
-        find_files(spec.data, folder, is_text=spec.format == TEXT)
+        if finds_files:
+            find_files(spec.data, folder, is_text=spec.format == TEXT)
     except InputError as e:
         table.fault("data", f"cannot be read: {e}")
     return kind.completed(spec)

@@ -73,20 +73,21 @@ class TomlFile:
         self.sha256 = hashlib.sha256(content).hexdigest()
         self._faults: list[tuple[Keys, str]] = []
         for number, line in enumerate(content.split(b"\n"), 1):
-            if line.count(b".") > MOST_DOTS:
+            n_dots = line.count(b".")
+            if n_dots > MOST_DOTS:
                 raise JobFileError(
                     [
-                        f"{self.name}:{number}: has {line.count(b'.'):,} dots; expected "
-                        f"{MOST_DOTS} at most on a line. Break it, or correct it."
+                        f"{self.name}:{number}: has {n_dots:,} dots; expected {MOST_DOTS} at most "
+                        "on a line. Break it, or correct it."
                     ]
                 )
         try:
             self._text = content.decode("utf-8-sig")
             found = tomllib.loads(self._text)
         except UnicodeDecodeError as e:
-            line = content.count(b"\n", 0, e.start) + 1
+            number = content.count(b"\n", 0, e.start) + 1
             raise JobFileError(
-                [f"{self.name}:{line}: byte {e.start} is not UTF-8; expected TOML. Save it so."]
+                [f"{self.name}:{number}: byte {e.start} is not UTF-8; expected TOML. Save it so."]
             ) from None
         except RecursionError:
             raise JobFileError(
