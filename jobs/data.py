@@ -91,7 +91,7 @@ def read_rows(sources: Sequence[str], folder: Path, column: str, limit: int | No
     for source in sources:
         if limit is None or data.n_rows < limit:
             left = None if limit is None else limit - data.n_rows
-            _add_rows(data, _located(source, folder), column, left)
+            _add_rows(data, located(source, folder), column, left)
     return _some(data, sources)
 
 
@@ -119,7 +119,7 @@ def read_texts(
     """
     data = Data()
     for source in sources:
-        for place in _text_files(_located(source, folder)):
+        for place in _text_files(located(source, folder)):
             left = None if limit is None else limit - data.n_rows
             if left == 0:
                 break
@@ -142,18 +142,18 @@ def find_files(sources: Sequence[str], folder: Path, *, is_text: bool) -> None:
         Where some are not.
     """
     for source in sources:
-        located = _located(source, folder)
-        if scheme_of(located) in READ_ONLY:
+        name = located(source, folder)
+        if scheme_of(name) in READ_ONLY:
             continue
-        if _is_odd(located):
+        if _is_odd(name):
             raise InputError(
-                f"{shown_place(located)}: is a pipe, a device or the like; expected files, which "
+                f"{shown_place(name)}: is a pipe, a device or the like; expected files, which "
                 "are read each night anew. Name some."
             )
         if is_text:
-            _text_files(located)
+            _text_files(name)
         else:
-            with input_files(located):
+            with input_files(name):
                 pass
 
 
@@ -166,7 +166,8 @@ def _is_odd(path: str) -> bool:
     return not (S_ISREG(mode) or S_ISDIR(mode))
 
 
-def _located(source: str, folder: Path) -> str:
+def located(source: str, folder: Path) -> str:
+    """A source as it is found from where the program runs."""
     return source if scheme_of(source) else str(folder / source)
 
 

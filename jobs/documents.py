@@ -10,14 +10,14 @@ from typing import Any, Generic, TypeVar
 from runner.messages import shown_names
 
 from .data import Data, DataRow, read_rows, read_texts
-from .formats import FORMATS, TEXT, Document, Format, RowError
+from .formats import FORMATS, TEXT, Format, RowError
 from .results import BadRow, TaskResult
 from .task_spec import TaskSpec
 
 ID = "id"
 HASH_LETTERS = 16
 
-D = TypeVar("D", bound=Document)
+D = TypeVar("D")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Asked(Generic[D]):
         Its file and line or row.
     id : str
         The row's own, or a hash of the document; with a number behind it where it comes again.
-    document : Text or Question
+    document : Text, Question, ...
+        As its format or its kind makes it.
     """
 
     where: str
@@ -101,10 +102,13 @@ def _named(row: DataRow, form: Format, columns: Mapping[str, str]) -> dict[str, 
         if its_name not in row.columns:
             raise RowError(f"no {its_name!r}; this row has {shown_names(row.columns) or 'nothing'}")
         found[column] = row.columns[its_name]
+    for column in form.optional_columns:
+        if (its_name := columns.get(column, column)) in row.columns:
+            found[column] = row.columns[its_name]
     return found
 
 
-def _id(row: DataRow, document: Document, columns: Mapping[str, str]) -> str:
+def _id(row: DataRow, document: Any, columns: Mapping[str, str]) -> str:
     own = row.columns.get(columns.get(ID, ID))
     if isinstance(own, (str, int)) and own != "":
         return str(own)

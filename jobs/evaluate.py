@@ -101,7 +101,8 @@ def _runners(
     if spec.engine == "reference":  # of which there is nothing to compare
         dtype = np.float64 if spec.dtype == EXACT else np.float32
         reference: Scorer = ReferenceScorer(model, dtype)
-        return SampledScorer(reference, 0, spec.seed, progress), ReferenceGenerator(model, dtype)
+        slow = ReferenceGenerator(model, dtype, float32)
+        return SampledScorer(reference, 0, spec.seed, progress), slow
     scorer = EngineScorer(model, spec.threads, progress.advance)
     generator = EngineGenerator(
         model,

@@ -10,7 +10,7 @@ EleutherAI, lm-evaluation-harness 0.4.13: how HellaSwag is cleaned and WikiText 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from runner.messages import is_unicode, shown, shown_names
 
@@ -87,7 +87,22 @@ class Question:
     label: int
 
 
-Document: TypeAlias = Text | Question
+@dataclass(frozen=True)
+class Prompted:
+    """A prompt, and the completions that are right.
+
+    Attributes
+    ----------
+    prompt : str
+    answers : tuple of str
+        At least one; any of them will do.
+    group : str
+        What the row is counted with; empty where there are no groups.
+    """
+
+    prompt: str
+    answers: tuple[str, ...]
+    group: str
 
 
 @dataclass(frozen=True)
@@ -99,11 +114,14 @@ class Format:
     columns : tuple of str
         That a row has to have; the first holds text.
     document : callable
-        Makes one of them; raises RowError.
+        Makes of them a document, a dataclass; raises RowError.
+    optional_columns : tuple of str
+        That a row may have.
     """
 
     columns: tuple[str, ...]
-    document: Callable[[Mapping[str, Any]], Document]
+    document: Callable[[Mapping[str, Any]], Any]
+    optional_columns: tuple[str, ...] = ()
 
 
 def plain(row: Mapping[str, Any]) -> Text:
@@ -118,6 +136,17 @@ def question(row: Mapping[str, Any]) -> Question:
     if isinstance(label, str) and label in choices:
         label = choices.index(label)
     return _question(string(row, "context"), choices, label)
+
+
+def prompted(row: Mapping[str, Any]) -> Prompted:
+    """Columns `prompt`, `answer`, a text or a list of them, and maybe `group`."""
+    answer = row["answer"]
+    answers = strings(row, "answer") if isinstance(answer, list) else [string(row, "answer")]
+    if not answers:
+        raise RowError('"answer" is an empty list; expected at least one string')
+    group = row.get("group")
+    named = group if isinstance(group, str) else "" if group is None else str(group)
+    return Prompted(string(row, "prompt"), tuple(answers), named)
 
 
 def hellaswag(row: Mapping[str, Any]) -> Question:

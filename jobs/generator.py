@@ -32,10 +32,19 @@ class Generator(Protocol):
 
     Attributes
     ----------
+    model : Model
+        That is run.
+    float32 : Model or None
+        What it was before it was rounded to 8 bits; None where it was not.
+    threads : int
+        That it computes with.
     check : CheckReport
         What came of comparing generated logits with the reference, over all calls.
     """
 
+    model: Model
+    float32: Model | None
+    threads: int
     check: CheckReport
 
     def complete(
@@ -92,11 +101,12 @@ class EngineGenerator:
     ) -> None:
         self.model = model
         self.float32 = float32
+        self.threads = threads or available_threads()
         self.check = CheckReport()
         self._settings = RunSettings(
             STDIO,
             STDIO,
-            threads=threads or available_threads(),
+            threads=self.threads,
             memory=memory,
             check_rows=check_rows,
             seed=seed,
@@ -140,7 +150,7 @@ class EngineGenerator:
 
     def _opened(self) -> Engine:
         if self._engine is None:
-            self._engine = engine = Engine(self.model, self._settings.threads)
+            self._engine = engine = Engine(self.model, self.threads)
             self._bytes = cache_bytes(
                 self.model.hparams, engine.cache.token_bytes, self._settings.memory
             )
@@ -162,10 +172,19 @@ class ReferenceGenerator:
         As it is to be run.
     dtype : dtype
         To compute in: float32, or float64 for what is rounded nowhere.
+    float32 : Model, optional
+        What it was before it was rounded to 8 bits.
     """
 
-    def __init__(self, model: Model, dtype: type[np.floating] = np.float32) -> None:
+    def __init__(
+        self,
+        model: Model,
+        dtype: type[np.floating] = np.float32,
+        float32: Model | None = None,
+    ) -> None:
         self.model = model
+        self.float32 = float32
+        self.threads = available_threads()  # NumPy's own affair, in truth
         self.check = CheckReport()  # of itself there is nothing to compare
         self._dtype = dtype
         self._params = (

@@ -65,7 +65,7 @@ def one_of(*names: str, default: str | None = None) -> OptionShape:
     return OptionShape(words, lambda v: isinstance(v, str) and v in names, default or names[0])
 
 
-def flag(*, default: bool) -> OptionShape:
+def flag(*, default: bool | None) -> OptionShape:
     """`true` or `false`."""
     return OptionShape("true or false", lambda v: isinstance(v, bool), default)
 
@@ -75,7 +75,7 @@ def text(*, default: str | None = None, required: bool = False) -> OptionShape:
     return OptionShape("a string", lambda v: isinstance(v, str) and v != "", default, required)
 
 
-def texts(*, default: tuple[str, ...] = ()) -> OptionShape:
+def texts(*, default: tuple[str, ...] | None = ()) -> OptionShape:
     """A list of strings, none of them empty."""
     return OptionShape(
         "a list of strings, none empty",
@@ -109,7 +109,10 @@ class Kind:
         Formats whose rows it understands.
     metrics : tuple of str or None
         Names of those that it can give; None where anything may come.
-    needs_data : bool
+    ungated : dict of str to str
+        Metrics that are told and never held to anything, and why.
+    needs_data, takes_data : bool
+        Whether there has to be some, and whether there may be.
     """
 
     name: str
@@ -119,7 +122,9 @@ class Kind:
     optional_columns: tuple[str, ...] = ()
     formats: tuple[str, ...] = ()
     metrics: tuple[str, ...] | None = ()
+    ungated: dict[str, str] = field(default_factory=dict)
     needs_data: bool = True
+    takes_data: bool = True
 
     def checked(self, spec: TaskSpec) -> TaskSpec:
         """A task with its options complete, if the kind can do it.
@@ -146,12 +151,14 @@ class Kind:
                 f"is missing; a {self.name} task needs some. Name a file, a folder, a pattern, or "
                 "a list of them.",
             )
-        if spec.data and not self.needs_data:
+        if spec.data and not self.takes_data:
             yield ("data",), f"is there; a {self.name} task reads none. Remove it."
         yield from self._column_faults(spec)
         for table in ("thresholds", "allow"):
             for metric in getattr(spec, table):
-                if self.metrics is not None and metric not in self.metrics:
+                if metric in self.ungated:
+                    yield (table, metric), self.ungated[metric]
+                elif self.metrics is not None and metric not in self.metrics:
                     said = unknown("metric", metric, self.metrics, f"a {self.name} task")
                     yield (table, metric), f"is {said}"
         yield from self._option_faults(spec)
@@ -182,7 +189,7 @@ class Kind:
                 "the other.",
             )
         if spec.format is None:
-            known = (*self.columns, *self.optional_columns, *([ID] if self.needs_data else []))
+            known = (*self.columns, *self.optional_columns, *([ID] if self.takes_data else []))
             for column in spec.columns:
                 if column not in known:
                     said = unknown("column", column, known, f"a {self.name} task")
