@@ -19,7 +19,7 @@ from .evaluate import evaluate, exit_code
 from .gate import judge
 from .job_spec import JobSpec
 from .results import EvalResult
-from .run_folder import write_run
+from .run_folder import make_output, write_run
 from .score_check import check_in_words
 
 REPORT_NEEDS = ("jinja2", "matplotlib")
@@ -71,6 +71,7 @@ def run_job(spec: JobSpec, *, needs_baseline: bool = False, blessed: str | None 
     before = None  # read first: it is better known now than after hours that it is damaged
     if spec.baseline is not None:
         before = read_baseline(spec.baselines, spec.baseline, required=needs_baseline)
+    make_output(spec.output)
     if before is not None and spec.is_trial:
         chosen = {name: task for name, task in before.tasks.items() if name in spec.tasks}
         before = replace(before, tasks=chosen)

@@ -1,5 +1,6 @@
 """The folder of a run: `results.json`, and the rows of each task. It is there whole, or not."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,6 +20,20 @@ ROWS = "rows"
 STAGED = ".tmp-"  # how the name of a folder begins that is being written
 
 
+def make_output(output: Path) -> None:
+    """Make the folder of the runs, before anything is done for one.
+
+    Raises
+    ------
+    OutputError
+        Where it cannot be made, or not be written to.
+    """
+    with _in_our_words(output):
+        output.mkdir(parents=True, exist_ok=True)
+        if not os.access(output, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def write_run(result: EvalResult, output: Path) -> Path:
     """Write the folder of a run into the folder of the runs.
 
@@ -33,8 +48,8 @@ def write_run(result: EvalResult, output: Path) -> Path:
         Where it cannot be written; nothing is left then.
     """
     folder = output / result.run
+    make_output(output)
     with _in_our_words(folder):
-        output.mkdir(parents=True, exist_ok=True)
         staged = output / f"{STAGED}{result.run}"
         staged.mkdir()
         try:
