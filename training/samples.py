@@ -186,7 +186,14 @@ def greedy(rng: random.Random, facts: list[Fact]) -> Rows:
         answer = fact.answer.strip()
         digits = words.get(answer.rstrip("."))
         answers = answer if digits is None else [answer, f"{digits}."]
-        rows.append({"prompt": fact.prompt, "answer": answers, "kind": fact.kind})
+        rows.append(
+            {
+                "prompt": fact.prompt,
+                "answer": answers,
+                "kind": fact.kind,
+                "training": "seen" if fact.seen else "unseen",
+            }
+        )
     return rows
 
 

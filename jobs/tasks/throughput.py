@@ -64,8 +64,8 @@ def run(spec: TaskSpec, model: LanguageModel) -> TaskResult:
             f'{spec.where}: "prompt_tokens" and "max_new_tokens" are {n_tokens} together; expected '
             f"at most n_ctx = {model.n_ctx}. Lower one of them."
         )
-    rng = np.random.default_rng(0)
-    ids = rng.integers(0, len(model.tokenizer), (options["prompts"], n_tokens)).tolist()
+    choices = np.arange(model.model.hparams["n_vocab"])[model.tokenizer.choices]
+    ids = np.random.default_rng(0).choice(choices, (options["prompts"], n_tokens)).tolist()
     result = TaskResult()
     with Calibration(model.generator.threads) as calibration:
         for load in (_generation(model, ids, options["prompt_tokens"]), _scoring(model, ids)):

@@ -61,3 +61,14 @@ def test_pages_are_longer_than_the_context_too(demo):
     n_ctx = demo.hparams["n_ctx"]
     lengths = [len(demo.tokenizer.encode(row["page"])) for row in rows("wikitext")]
     assert min(lengths) < n_ctx < 2 * n_ctx < max(lengths)
+
+
+def test_the_blessed_completions_are_this_models(demo):
+    """Where the model is made anew: `runner batch` on `facts.jsonl`, with 12 new tokens."""
+    blessed = SAMPLES / "completions.jsonl"
+    manifest = json.loads(Path(f"{blessed}.manifest.json").read_text())
+    assert manifest["model"]["weights_sha256"] == demo.weights_sha256
+    assert manifest["settings"]["max_new_tokens"] == 12
+    assert manifest["check"]["agrees"]
+    prompts = [(row["prompt"], row["answer"]) for row in rows("facts")]
+    assert [(row["prompt"], row["answer"]) for row in rows("completions")] == prompts
