@@ -1,7 +1,6 @@
 """Whether what the model writes is the right answer, or one of several."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 
 from ..documents import Asked, read_documents
 from ..formats import Format, Prompted, prompted
@@ -12,6 +11,7 @@ from ..task_spec import TaskSpec
 from .kind import Kind, flag, texts, whole_number
 
 EXACT_MATCH = "exact_match"
+OTHER = "other"  # the group of rows that name none
 MAX_NEW_TOKENS = 32
 ANSWERS = Format(("prompt", "answer"), prompted, ("group",))
 
@@ -24,16 +24,13 @@ def run(spec: TaskSpec, model: LanguageModel) -> TaskResult:
         [a.document.prompt for a in asked], options["max_new_tokens"], options["stop"]
     )
     comparable = _comparable(strip=options["strip"], ignore_case=options["ignore_case"])
-    groups: dict[str, list[RowResult]] = {}
+    has_groups = len({a.document.group for a in asked}) > 1
     for a, completion in zip(asked, completions, strict=True):
         if isinstance(completion, Unscorable):
             result.bad_rows.append(BadRow(a.where, completion.reason))
-            continue
-        row = _row(a, completion, comparable)
-        result.rows.append(row)
-        groups.setdefault(a.document.group, []).append(row)
-    if result.rows:
-        result.metrics = [mean_metric(result.rows, EXACT_MATCH), *_by_group(groups)]
+        else:
+            result.rows.append(_row(a, completion, comparable, has_groups=has_groups))
+    result.metrics = list(_metrics(result.rows))
     return result
 
 
@@ -47,29 +44,28 @@ def _comparable(*, strip: bool, ignore_case: bool) -> Callable[[str], str]:
     return comparable
 
 
-def _row(asked: Asked[Prompted], completion: str, comparable: Callable[[str], str]) -> RowResult:
-    right = {comparable(answer) for answer in asked.document.answers}
-    correct = comparable(completion) in right
+def _row(
+    asked: Asked[Prompted], completion: str, comparable: Callable[[str], str], *, has_groups: bool
+) -> RowResult:
+    """A row; it has a value of its own for its group, which rows of others have not."""
+    question = asked.document
+    correct = comparable(completion) in {comparable(answer) for answer in question.answers}
+    names = [EXACT_MATCH, *([f"{EXACT_MATCH}/{question.group or OTHER}"] if has_groups else [])]
     return RowResult(
         asked.id,
-        prompt=asked.document.prompt,
-        expected=" | ".join(asked.document.answers),
+        prompt=question.prompt,
+        expected=" | ".join(question.answers),
         answer=completion,
         correct=correct,
-        values={EXACT_MATCH: float(correct)},
+        values=dict.fromkeys(names, float(correct)),
     )
 
 
-def _by_group(groups: dict[str, list[RowResult]]) -> list[Metric]:
-    """The same for each group, where there are several."""
-    if len(groups) < 2:
-        return []
-    return [_of_group(name or "other", rows) for name, rows in sorted(groups.items())]
-
-
-def _of_group(name: str, rows: Sequence[RowResult]) -> Metric:
-    """A group's share; it does not follow from all rows."""
-    return replace(mean_metric(rows, EXACT_MATCH), name=f"{EXACT_MATCH}/{name}", of=None)
+def _metrics(rows: Sequence[RowResult]) -> Iterator[Metric]:
+    """The share of all rows, and that of each group."""
+    groups = sorted({name for row in rows for name in row.values} - {EXACT_MATCH})
+    for name in [EXACT_MATCH, *groups] if rows else []:
+        yield mean_metric([row for row in rows if name in row.values], name)
 
 
 KIND = Kind(

@@ -13,10 +13,11 @@ those that `lower_is_better` names.
 
 import importlib
 import importlib.util
+import json
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Real
@@ -26,11 +27,13 @@ from typing import Any
 
 from runner.errors import InputError
 from runner.messages import cut, shown
+from runner.shape import is_text
 
 from ..data import Data, read_rows, read_texts
 from ..formats import TEXT
 from ..language_model import LanguageModel
-from ..results import Metric, RowResult, TaskResult
+from ..results import SCALES, Metric, RowResult, TaskResult
+from ..rows_file import FIRST
 from ..statistics import mean_metric
 from ..task_spec import TaskSpec
 from .kind import Kind, OptionShape, texts
@@ -38,6 +41,7 @@ from .kind import Kind, OptionShape, texts
 TRACEBACK_LINES = 6  # of the user's own code, from its end
 FUNCTION = re.compile(r"(.+\.py|[\w.]+):([A-Za-z_]\w*)\Z")
 EXPECTED = "a TaskResult, a dict of names and numbers, or a list of RowResult"
+ROW = "texts, true, false or None, and numbers"
 
 
 def run(spec: TaskSpec, model: LanguageModel) -> TaskResult:
@@ -119,49 +123,83 @@ def _called(spec: TaskSpec, function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _result(spec: TaskSpec, returned: Any, n_rows: int) -> TaskResult:
-    """What a function returned, as a result."""
+    """What a function returned, as a result that can be written down."""
     if isinstance(returned, TaskResult):
-        return returned
-    if isinstance(returned, Mapping) and all(
-        isinstance(name, str) and isinstance(value, Real) for name, value in returned.items()
-    ):
-        return TaskResult(
+        found = returned
+    elif isinstance(returned, Mapping) and all(map(_is_number, returned.values())):
+        found = TaskResult(
             [
-                Metric(
-                    name, float(value), None, n_rows, higher_is_better=_is_more_better(spec, name)
-                )
+                Metric(name, float(value), None, n_rows, _is_more_better(spec, name))
                 for name, value in returned.items()
             ]
         )
-    if isinstance(returned, list) and all(isinstance(row, RowResult) for row in returned):
-        return TaskResult(_of_rows(spec, returned), returned)
-    raise InputError(
-        f"{spec.where}: {spec.options['function']} returned {_kind_of(returned)}; expected "
-        f"{EXPECTED}. Correct what it returns."
-    )
-
-
-def _of_rows(spec: TaskSpec, rows: Sequence[RowResult]) -> list[Metric]:
-    """The mean of each value that all rows have."""
-    names = (
-        [name for name in rows[0].values if all(name in row.values for row in rows)] if rows else []
-    )
-    return [
-        replace(mean_metric(rows, name), higher_is_better=_is_more_better(spec, name))
-        for name in names
+    elif isinstance(returned, list) and all(isinstance(row, RowResult) for row in returned):
+        found = TaskResult(rows=returned)
+    else:
+        raise _refused(spec, _told(returned), EXPECTED)
+    if fault := next(_faults(found), None):
+        raise _refused(spec, *fault)
+    found.rows = [
+        replace(row, values={name: float(value) for name, value in row.values.items()})
+        for row in found.rows
     ]
+    if found is not returned and found.rows:
+        found.metrics = [
+            replace(mean_metric(found.rows, name), higher_is_better=_is_more_better(spec, name))
+            for name in found.rows[0].values
+            if all(name in row.values for row in found.rows)
+        ]
+    return found
+
+
+def _faults(found: TaskResult) -> Iterator[tuple[str, str]]:
+    """What of a result could not be written down, and what was expected."""
+    for row in found.rows:
+        texts = (row.id, row.prompt, row.expected, row.answer)
+        if not all(map(is_text, texts)) or not isinstance(row.correct, bool | None):
+            yield (
+                f"a row {shown(row.id)} with other fields than texts, and true, false or None",
+                ROW,
+            )
+        elif taken := {*row.values} & {*FIRST}:
+            yield f"a value {shown(min(taken))}, which every row has beside its values", ROW
+        elif not all(is_text(k) and _is_number(v) for k, v in row.values.items()):
+            yield f"a row {shown(row.id)} with other values than numbers", ROW
+    names = [metric.name for metric in found.metrics]
+    if not all(map(is_text, names)) or len({*names}) < len(names):
+        yield "metrics without a name of their own each", "each name once"
+    for metric in found.metrics:
+        if not _is_number(metric.value) or metric.scale not in SCALES:
+            yield f"a metric {shown(metric.name)} whose value or scale is none", "a number"
+        for value in (metric.of, metric.per):
+            if value is not None and not any(value in row.values for row in found.rows):
+                yield f"a metric of {shown(value)}", "a value that rows have"
+    try:
+        json.dumps(found.details)
+    except (TypeError, ValueError, RecursionError) as e:
+        yield f"details that JSON does not hold ({cut(str(e))})", "what it does hold"
+
+
+def _refused(spec: TaskSpec, found: str, expected: str) -> InputError:
+    return InputError(
+        f"{spec.where}: {spec.options['function']} returned {found}; expected {expected}. Correct "
+        "what it returns."
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real)
 
 
 def _is_more_better(spec: TaskSpec, metric: str) -> bool:
     return metric not in spec.options["lower_is_better"]
 
 
-def _kind_of(returned: Any) -> str:
-    """What something is, and what it holds."""
+def _told(returned: Any) -> str:
+    """What something is, and the first of what it holds that it should not."""
     kind = type(returned).__name__
     if isinstance(returned, Mapping):
-        held = next((v for v in returned.values() if not isinstance(v, Real)), None)
-        return f"a {kind} with {shown(held)}"
+        return f"a {kind} with {shown(next(v for v in returned.values() if not _is_number(v)))}"
     if isinstance(returned, list):
         return f"a {kind} with {shown(next(r for r in returned if not isinstance(r, RowResult)))}"
     return f"{kind} {shown(returned)}"

@@ -83,6 +83,8 @@ def test_groups_are_counted_apart(model, tmp_path):
         "exact_match/opposites": 0.5,
     }
     assert [metric.n for metric in result.metrics] == [3, 1, 2]
+    assert result.rows[0].values == {"exact_match": 1.0, "exact_match/opposites": 1.0}
+    assert result.metrics[1].of == "exact_match/7"
 
 
 def test_rows_that_are_none_are_told(model, tmp_path):

@@ -144,6 +144,38 @@ def test_what_is_wrong_with_it_is_told(do, code, told):
     assert "jobs/tasks" not in message  # its own lines, not ours
 
 
+ROW = "RowResult('a', 'b', 'c', 'd', {}, {})"
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (f"[{ROW.format(2, {'x': 1})}]", "a row 'a' with other fields than texts"),
+        (f"[{ROW.format(None, {'x': 'y'})}]", "a row 'a' with other values than numbers"),
+        (f"[{ROW.format(None, {'prompt': 1})}]", "a value 'prompt', which every row has"),
+        ("[RowResult(1, 'b', 'c', 'd', None, {})]", "a row 1 with other fields than texts"),
+        ("TaskResult([M, M])", "metrics without a name of their own each"),
+        ("TaskResult([replace(M, value='2')])", "a metric 'm' whose value or scale is none"),
+        ("TaskResult([replace(M, scale='odd')])", "a metric 'm' whose value or scale is none"),
+        ("TaskResult([replace(M, of='x')])", "a metric of 'x'; expected a value that rows have"),
+        ("TaskResult(details={'a': object()})", "details that JSON does not hold"),
+    ],
+)
+def test_a_result_that_could_not_be_written_down_is_refused(do, returned, told):
+    code = f"""
+        from dataclasses import replace
+        from jobs.results import Metric, RowResult, TaskResult
+
+        M = Metric("m", 1.0, None, 3, higher_is_better=True)
+
+        def score(task_rows, model):
+            return {returned}
+        """
+    with pytest.raises(InputError, match="mine.py:score returned ") as error:
+        do(code)
+    assert told in str(error.value)
+
+
 @pytest.mark.parametrize("function", ["mine.py", "mine:", "mine.py:a b", "", "a-b:c"])
 def test_a_function_has_a_file_or_module_and_a_name(do, function):
     with pytest.raises(SettingsError, match=r'expected a function, as "file.py:name"'):
