@@ -52,7 +52,7 @@ def test_what_holds_where_a_file_says_little(job, tmp_path):
     assert (spec.seed, spec.check_rows, spec.z) == (0, 8, 2.0)
     assert spec.tasks["a"].options == {"rule": "harness"}
     assert spec.tasks["a"].data == ("rows.jsonl",)
-    assert load_spec(path, Path("elsewhere")).history == os.path.join("elsewhere", "history")
+    assert load_spec(path, Path("elsewhere")).history == str(Path("elsewhere/history"))
 
 
 def test_all_that_a_file_can_say(job, tmp_path):
@@ -124,7 +124,7 @@ def test_all_faults_are_told_at_once_each_where_it_stands(job):
         (f"seed = 9{'0' * 20}", "F:1: seed is a number beyond 64 bits, which TOML has not."),
         (f"seed = {'9' * 5000}", "is no TOML: Exceeds the limit (4300 digits)"),
         ("seed = 1979-05-27", "F:1: seed is the time 1979-05-27; expected a whole number from 0."),
-        ("dtype = 'float64'", "only engine = \"reference\" computes in it."),
+        ("dtype = 'float64'", 'only engine = "reference" computes in it.'),
         ("model = 'nowhere'", "F:1: model cannot be had: "),
         ("output = 's3://b/k'", "F:1: output is 's3://b/k'; expected a folder of this machine."),
         ('output = "a\\u0000b"', "F:1: output is 'a\\x00b'; expected a folder of this machine."),
@@ -132,27 +132,36 @@ def test_all_faults_are_told_at_once_each_where_it_stands(job):
         ('name = "\\u001b[2J"', "F:1: name is '\\x1b[2J'; expected a name"),
         ('"\\u001b[2J" = 1', 'F:1: "\\x1b[2J" is no key of a job;'),
         (f"{'k' * 5000} = 1", f'F:1: "{"k" * 39}..." is no key of a job;'),
-        ("check_rows = 'some'", "F:1: check_rows is 'some'; expected a whole number from 0, or \"all\""),
+        ("check_rows = 'some'", "F:1: check_rows is 'some'; expected a whole number from 0, or "),
         ("memory = '8X'", "F:1: memory is '8X'; expected bytes, or a size such as 512M or 8G."),
         ("baseline.name = '.x'", "F:1: baseline.name is '.x'; expected a name of letters,"),
-        ("baseline.nam = 'x'", 'F:1: baseline.nam is no key of a baseline; expected name, folder.'),
+        ("baseline.nam = 'x'", "F:1: baseline.nam is no key of a baseline; expected name, folder."),
         ("gate = []", "F:1: gate is an empty list; expected a table."),
         ("z.y.x = 1", "F:1: z is no key of a job;"),
-        ("\ntasks.A.kind = 'x'\ntasks.a.kind = 'x'", "F:3: tasks.a differs from another task only"),
+        ("\ntasks.A.kind = 'x'\ntasks.a.kind = 'x'", "F:3: tasks.a differs from another task"),
         ("tasks.'a/b'.kind = 'x'", 'F:1: tasks."a/b" is no name for a task; expected a name'),
-        (TASK + "thresholds.acc = {}", "F:5: tasks.a.thresholds.acc is empty; expected min, max or"),
+        (
+            TASK + "thresholds.acc = {}",
+            "F:5: tasks.a.thresholds.acc is empty; expected min,",
+        ),
         (TASK + "thresholds.acc = {min = 2, max = 1}", "thresholds.acc.min is 2, above max, which"),
         (TASK + "thresholds.acc.min = nan", "thresholds.acc.min is nan; expected a number."),
-        (TASK + "thresholds.acc.mn = 1", 'thresholds.acc.mn is no key of a threshold; expected min,'),
+        (
+            TASK + "thresholds.acc.mn = 1",
+            "thresholds.acc.mn is no key of a threshold; expected",
+        ),
         (TASK + "allow.acc = -1", "F:5: tasks.a.allow.acc is -1; expected a number, 0 or more."),
         (TASK + "allow.bleu = 1", "F:5: tasks.a.allow.bleu is no metric of a last_word task;"),
         (TASK + "columns.text = 'x'", 'F:5: tasks.a.columns is there beside "format", which knows'),
-        (TASK + "lmit = 2", 'F:5: tasks.a.lmit is no key of a last_word task; expected'),
-        (TASK.replace('"rows.jsonl"', "[]"), "F:3: tasks.a.data is an empty list; expected a file,"),
+        (TASK + "lmit = 2", "F:5: tasks.a.lmit is no key of a last_word task; expected"),
+        (
+            TASK.replace('"rows.jsonl"', "[]"),
+            "F:3: tasks.a.data is an empty list; expected a",
+        ),
         ("[tasks.a]\nkind = 'last_word'", "F:1: tasks.a.data is missing; a last_word task needs"),
         (TASK.replace('"lambada"', '""'), "F:4: tasks.a.format is ''; expected a string."),
     ],
-)  # fmt: skip
+)
 def test_one_fault(job, text, said):
     found = [line for line in faults(job(text)) if said in line]
     assert len(found) == 1
@@ -223,13 +232,8 @@ def test_keys_are_written_as_toml_writes_them():
 @pytest.mark.parametrize("path", sorted((ROOT / "jobs").glob("*.toml")), ids=lambda p: p.name)
 def test_our_own_job_files(path):
     """What they name exists, but for data that is the user's."""
-    try:
-        spec = load_spec(path)
-    except JobFileError as e:
-        assert path.name != "demo.toml"
-        assert all(": tasks." in line and ".data cannot be read: " in line for line in e.faults)
-    else:
-        assert set(spec.tasks) >= {"lambada", "hellaswag", "blimp", "cbt", "wikitext"}
+    spec = load_spec(path, finds_files=path.name == "demo.toml")
+    assert set(spec.tasks) >= {"lambada", "hellaswag", "blimp", "wikitext"}
 
 
 def test_every_kind_says_what_it_expects(job):
