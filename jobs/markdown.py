@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from runner.messages import printable
 
-# Besides letters and digits; all else may be markup, or make a link. References to characters never
-# are: so says CommonMark.
-HARMLESS = " ,;%?=/'\""
+# What may be markup, or make a link. A reference to a character never is: so says CommonMark.
+MARKUP = re.compile(r"[!#$&()*+:<>@\[\\\]^_`{|}~]|(?<![0-9])[.-]|[.-](?![0-9])")
+REFERENCES = {"@": "&#64;<!-- -->"}  # it would make an address of what is around it even so
 LINE_END = re.compile(r"\r\n?|\n")
 
 
@@ -22,11 +22,8 @@ def plain(text: str, most: int | None = None) -> str:
     """
     if most is not None and len(text) > most:
         text = f"{text[:most]}…"
-    one_line = LINE_END.sub("⏎", text)
-    return "".join(
-        c if c.isalnum() or c in HARMLESS or ord(c) > 127 else f"&#{ord(c)};"
-        for c in printable(one_line)
-    )
+    one_line = printable(LINE_END.sub("⏎", text))
+    return MARKUP.sub(lambda found: REFERENCES.get(found[0], f"&#{ord(found[0])};"), one_line)
 
 
 def code(text: str, most: int | None = None) -> str:

@@ -13,9 +13,9 @@ from .results import EvalResult
 
 HEADER = ("task", "metric", "value", "before", "difference", "verdict")
 NUMBERS = (2, 3, 4)
-TEXT_ROWS, TEXT_FLIPS, TEXT_CHARACTERS = 40, 5, 60
+TEXT_ROWS, TEXT_FLIPS, TEXT_CHARACTERS, LINE_CHARACTERS = 40, 5, 60, 1000
 # So that all of it stays far below the 1 MiB that GitHub takes, whatever the texts hold.
-MARKDOWN_ROWS, MARKDOWN_REASONS, MARKDOWN_FLIPS = 200, 50, 20
+MARKDOWN_ROWS, MARKDOWN_REASONS, MARKDOWN_FLIPS = 100, 50, 20
 NAME_CHARACTERS, REASON_CHARACTERS, PROMPT_CHARACTERS = 60, 300, 160
 TOLD_LINES = 5  # of failures, bad rows and the like
 UNTOLD = (SAME, NEW, BETTER)  # verdicts that the table says enough of
@@ -28,8 +28,9 @@ def text(result: EvalResult) -> str:
     """A run in lines: the verdict, the figures, the reasons, rows that flipped."""
     figures = _figures(result)
     lines = [_headline(result), *_notes(result)]
-    if figures:
-        lines += columns([HEADER, *figures[:TEXT_ROWS]], right=NUMBERS)
+    cells = [[_start(cell, NAME_CHARACTERS) for cell in row] for row in figures[:TEXT_ROWS]]
+    if cells:
+        lines += columns([HEADER, *cells], right=NUMBERS)
     lines += _more(len(figures) - TEXT_ROWS, "metrics")
     reasons = [
         f"{found['task']} {found['metric']}: {found['verdict']}: {found['reason']}"
@@ -47,7 +48,8 @@ def text(result: EvalResult) -> str:
             for flip in flipped[:TEXT_FLIPS]
         ]
         lines += _more(len(flipped) - TEXT_FLIPS, "of them")
-    return printable("\n".join([*lines, *_troubles(result)]))
+    lines += _troubles(result)
+    return printable("\n".join(_start(line, LINE_CHARACTERS) for line in lines))
 
 
 def markdown(result: EvalResult) -> str:
@@ -80,7 +82,7 @@ def markdown(result: EvalResult) -> str:
     lines += _markdown_flips(_gate(result).get("flipped", []))
     troubles = _troubles(result)
     if troubles:
-        lines += ["", *(f"{md.plain(line, REASON_CHARACTERS)}  " for line in troubles)]
+        lines += ["", *(f"- {md.plain(line.strip(), REASON_CHARACTERS)}" for line in troubles)]
     return "\n".join([*lines, "", ""])
 
 
@@ -120,7 +122,11 @@ def _headline(result: EvalResult) -> str:
 
 
 def _notes(result: EvalResult) -> list[str]:
-    return [f"note: {note}" for note in _gate(result).get("notes", [])]
+    notes = _gate(result).get("notes", [])
+    return [
+        *(f"note: {note}" for note in notes[:TOLD_LINES]),
+        *_more(len(notes) - TOLD_LINES, "notes"),
+    ]
 
 
 def _figures(result: EvalResult) -> list[tuple[str, ...]]:

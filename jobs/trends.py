@@ -24,9 +24,9 @@ HEADER = (
     "metric",
     "last",
     "history",
-    "since before",
-    "since baseline",
-    "last change",
+    "change",
+    "from baseline",
+    "changed on",
     "verdict",
 )
 # What a change of a metric may come from: what it is called, and what of a run tells it.
