@@ -15,8 +15,8 @@ HEADER = ("task", "metric", "value", "before", "difference", "verdict")
 NUMBERS = (2, 3, 4)
 TEXT_ROWS, TEXT_FLIPS, TEXT_CHARACTERS, LINE_CHARACTERS = 40, 5, 60, 1000
 # So that all of it stays far below the 1 MiB that GitHub takes, whatever the texts hold.
-MARKDOWN_ROWS, MARKDOWN_REASONS, MARKDOWN_FLIPS = 100, 50, 20
-NAME_CHARACTERS, REASON_CHARACTERS, PROMPT_CHARACTERS = 60, 300, 160
+MARKDOWN_ROWS, MARKDOWN_REASONS, MARKDOWN_FLIPS = 100, 40, 20
+NAME_CHARACTERS, REASON_CHARACTERS, PROMPT_CHARACTERS = 60, 240, 160
 TOLD_LINES = 5  # of failures, bad rows and the like
 UNTOLD = (SAME, NEW, BETTER)  # verdicts that the table says enough of
 MARKS = {"passed": "✅", FAILED: "❌"}

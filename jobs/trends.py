@@ -17,7 +17,7 @@ BARS = "▁▂▃▄▅▆▇█"
 FLAT = BARS[len(BARS) // 2 - 1]
 NOTHING, CHANGED = "·", "▲"
 LAST_RUNS = 30  # that are shown where nothing else is asked for
-SHOWN = 24  # characters of what was changed
+SHOWN = 40  # characters of a name
 TOLD_CHANGES = 6
 HEADER = (
     "task",
@@ -71,8 +71,8 @@ def _job_lines(job: _Job, n_runs: int) -> list[str]:
     some = f"{n_runs:,} run{'s' * (n_runs > 1)}"
     some = some if n_runs == n_shown else f"the last {n_shown:,} of {some}"
     first, last = job.runs[0][0], job.runs[-1][0]
-    of_model = ", ".join(printable(last[name]) for name in ("model", "dtype") if last[name])
-    head = f"{printable(job.name)}: {some}, {_day(first)} to {_day(last)}; {of_model}"
+    of_model = ", ".join(_short(last[name]) for name in ("model", "dtype") if last[name])
+    head = f"{_short(job.name)}: {some}, {_day(first)} to {_day(last)}; {of_model}"
     metrics = dict.fromkeys((row["task"], row["metric"]) for run in job.runs for row in run)
     lines = [HEADER, *(_metric_line(job, *metric) for metric in metrics), *_exit_codes(job)]
     changes: list[tuple[str, str]] = []
@@ -102,14 +102,14 @@ def _metric_line(job: _Job, task: str, metric: str) -> tuple[str, ...]:
     moved = [n for n in range(1, len(values)) if _moved(values[n - 1], values[n])]
     verdict = (last["verdict"] or "") if last else "gone"
     return (
-        printable(task),
-        printable(metric),
+        _short(task),
+        _short(metric),
         "none" if values[-1] is None else figure(values[-1]),
         sparkline(values),
         _change(before, values[-1]),
         _change(_finite(last["before"] if last else None), values[-1]),
         _day(job.runs[moved[-1]][0]) if moved else "",
-        printable(verdict.upper() if verdict in FAILING else verdict),
+        _short(verdict.upper() if verdict in FAILING else verdict),
     )
 
 
@@ -164,4 +164,6 @@ def _day(row: Row) -> str:
 
 
 def _short(value: str) -> str:
-    return printable(value if len(value) <= SHOWN else f"{value[:SHOWN]}...")
+    """A text from a history, whoever wrote it, in one line."""
+    short = value if len(value) <= SHOWN else f"{value[:SHOWN]}..."
+    return printable(short).replace("\n", "\\n")
