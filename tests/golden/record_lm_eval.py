@@ -91,7 +91,6 @@ def observe(model, data, dtype):
             **task,
         }
         for name, task in TASKS.items()
-        if (data / f"{name}.jsonl").exists()
     ]
     found = lm_eval.simple_evaluate(model=lm, tasks=tasks, log_samples=False)["results"]
     figures = {
@@ -102,13 +101,24 @@ def observe(model, data, dtype):
         }
         for name, of_task in found.items()
     }
-    observed = {"figures": figures}
-    if (data / "pairs.jsonl").exists():
-        pairs = [(row["context"], row["continuation"]) for row in rows("pairs", data)]
-        observed["pairs"] = lm.loglikelihood(requests("loglikelihood", pairs))
-        texts = [(row["text"],) for row in rows("texts", data)]
-        observed["texts"] = lm.loglikelihood_rolling(requests("loglikelihood_rolling", texts))
-    return observed
+    pairs = [(row["context"], row["continuation"]) for row in rows("pairs", data)]
+    texts = [(row["text"],) for row in rows("texts", data)]
+    return {
+        "figures": figures,
+        "pairs": lm.loglikelihood(requests("loglikelihood", pairs)),
+        "texts": lm.loglikelihood_rolling(requests("loglikelihood_rolling", texts)),
+    }
+
+
+def cleaned(data):
+    """What the harness makes of each text before it asks."""
+    return [
+        {
+            "hellaswag": hellaswag.preprocess(row["text"]),
+            "wikitext": wikitext.wikitext_detokenizer({"page": row["text"]}),
+        }
+        for row in rows("markup", data)
+    ]
 
 
 def main():
@@ -119,7 +129,7 @@ def main():
     parser.add_argument("--dtypes", nargs="+", default=DTYPES)
     options = parser.parse_args()
     observed = {dtype: observe(options.model, options.data, dtype) for dtype in options.dtypes}
-    observed["lm_eval"] = lm_eval.__version__
+    observed |= {"lm_eval": lm_eval.__version__, "cleaned": cleaned(options.data)}
     options.output.write_text(json.dumps(observed, indent=1) + "\n")
 
 
