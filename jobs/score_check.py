@@ -180,16 +180,27 @@ def as_check(scores: CheckReport, generated: CheckReport) -> dict[str, Any]:
 
 
 def check_in_words(check: dict[str, Any]) -> str:
-    """The comparison in a line."""
-    if not check["requests"]:
-        return "check: no scores were compared with the reference"
-    return (
-        f"check: {'ok' if check['agrees'] else 'FAILED'}: {check['requests']:,} requests, "
-        f"{check['tokens']:,} tokens against the NumPy reference: log-probabilities differ by "
+    """The comparison in lines: of scores, and of generation where there was some."""
+    lines = [
+        "check: no scores were compared with the reference",
+        *_in_words(check, "requests", "tokens", "log-probabilities", "same_choice"),
+        *_in_words(check["generation"] or {}, "rows", "positions", "logits", "top1_agreement"),
+    ]
+    return "\n".join(lines[1:] or lines)
+
+
+def _in_words(
+    check: dict[str, Any], rows: str, positions: str, compared: str, same: str
+) -> list[str]:
+    if not check.get(rows):
+        return []
+    return [
+        f"check: {'ok' if check['agrees'] else 'FAILED'}: {check[rows]:,} {rows}, "
+        f"{check[positions]:,} {positions} against the NumPy reference: {compared} differ by "
         f"{check['max_abs_diff']:.2g} at most, {check['mean_abs_diff']:.2g} on average (tolerance "
-        f"{check['tolerance']:.2g}); same choice at {check['same_choice']:,}, near ties "
+        f"{check['tolerance']:.2g}); same choice at {check[same]:,}, near ties "
         f"{check['near_ties']:,}, disagreements {check['disagreements']:,}"
-    )
+    ]
 
 
 def _told(request: Request, model: Model) -> str:
