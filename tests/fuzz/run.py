@@ -90,7 +90,7 @@ def inside(target: str, options: list[str]) -> None:
     """Run libFuzzer; does not return."""
     import atheris
 
-    with atheris.instrument_imports(include=["reference", "exporter", "runner"]):
+    with atheris.instrument_imports(include=["reference", "exporter", "runner", "jobs"]):
         from . import targets
     from .mutate import Random
 

@@ -9,7 +9,7 @@ from exporter.package import MANIFEST
 from reference import cache
 from reference.checkpoint import rounded
 
-from . import job_calls, job_seeds, mutate, names, parsers, seeds
+from . import job_calls, job_files, job_seeds, mutate, names, parsers, seeds
 from .target import TRIED_CACHE, Target
 
 CONFIGS = ("config.json", "generation_config.json")
@@ -173,6 +173,13 @@ TARGETS: dict[str, Target] = {
                 for suffix in (".jsonl", ".parquet", ".jsonl.gz")
             ]
         },
+    ),
+    "jobs": Target(
+        job_files.jobs_dir,
+        {job_files.JOB: job_files.change_toml, "values": mutate.change_json},
+        job_files.read_job,
+        job_files.write_job,
+        seeds={"values": [json.dumps(job_files.VALUES).encode()]},
     ),
 }
 
