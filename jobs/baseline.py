@@ -115,9 +115,11 @@ def _read(folder: Path, aside: Path) -> EvalResult | None:
             return None
         try:
             found = read_run(place)
-        except InputError:
+        except InputError as e:
             if _stamp(place) == before:
-                raise
+                raise InputError(
+                    f"baseline {folder.name}: {e} Or remove {place}, and bless another run."
+                ) from None
         else:
             if _stamp(place) == before:
                 return found

@@ -8,7 +8,7 @@ from runner.tables import table as columns
 
 from . import markdown as md
 from .finding import BETTER, FAILING, NEW, SAME, figure
-from .gate import FAILED, by_metric
+from .gate import FAILED, PASSED, by_metric
 from .results import EvalResult
 
 HEADER = ("task", "metric", "value", "before", "difference", "verdict")
@@ -19,7 +19,8 @@ MARKDOWN_ROWS, MARKDOWN_REASONS, MARKDOWN_FLIPS = 100, 40, 20
 NAME_CHARACTERS, REASON_CHARACTERS, PROMPT_CHARACTERS = 60, 240, 160
 TOLD_LINES = 5  # of failures, bad rows and the like
 UNTOLD = (SAME, NEW, BETTER)  # verdicts that the table says enough of
-MARKS = {"passed": "✅", FAILED: "❌"}
+BAD = "❌"
+MARKS = {PASSED: "✅", FAILED: BAD}
 
 Found = dict[str, Any]  # a finding or a flip, as `results.json` has it
 
@@ -54,7 +55,8 @@ def text(result: EvalResult) -> str:
 
 def markdown(result: EvalResult) -> str:
     """A run as a section of markdown; what the user's data hold stays text."""
-    mark = MARKS.get(_gate(result).get("verdict", ""), "")
+    is_bad = result.failed or result.check.get("agrees") is False
+    mark = BAD if is_bad else MARKS.get(_gate(result).get("verdict", ""), "")
     lines = [f"## {mark} {md.plain(_headline(result), REASON_CHARACTERS)}".replace("  ", " "), ""]
     lines += [f"{md.plain(note, REASON_CHARACTERS)}  " for note in _notes(result)]
     figures = _figures(result)
@@ -115,6 +117,10 @@ def _headline(result: EvalResult) -> str:
     said = f"{result.job['name']}: {verdict.upper() if verdict == FAILED else verdict}"
     if held:
         said += f", {len(held):,} metric{'s' * (len(held) > 1)}"
+    if result.failed:
+        said += f"; {len(result.failed):,} task{'s' * (len(result.failed) > 1)} FAILED"
+    if result.check.get("agrees") is False:
+        said += "; DISAGREES with the NumPy reference"
     if baseline:
         said += f"; baseline {baseline['name']} of {baseline['started'][:10]}"
     model = f"{result.model['name']}, {result.model['dtype']}"
@@ -175,10 +181,9 @@ def _troubles(result: EvalResult) -> list[str]:
         for task, of_task in result.tasks.items()
         for row in of_task.bad_rows
     ]
-    check = result.check
-    lines = [f"check: {where}" for where in check.get("offending", [])]
-    if check.get("agrees") is False:
-        lines.insert(0, "check: FAILED: scores disagree with the NumPy reference")
+    generation = result.check.get("generation") or {}
+    offending = [*result.check.get("offending", []), *generation.get("offending", [])]
+    lines = [f"check: {where}" for where in offending]
     return [
         line
         for some in (lines, failed, bad)

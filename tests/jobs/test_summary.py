@@ -188,14 +188,30 @@ def test_before_anything_is_judged(gate):
     assert "acc" in markdown(found)
 
 
+def test_the_mark_is_that_of_the_whole_run():
+    before = run(1, 1, 0)
+    passed = gated(run(1, 1, 0), before)
+    assert markdown(passed).startswith("## ✅ demo")
+    assert markdown(replace(passed, failed={"u": "x"})).startswith("## ❌ demo")
+    assert markdown(replace(passed, check={"agrees": False})).startswith("## ❌ demo")
+    assert markdown(gated(run(*[0] * 9), run(*[1] * 9))).startswith("## ❌ demo")
+    assert markdown(gated(run(1), None)).startswith("## demo")
+
+
 def test_troubles_are_told_and_counted():
     found = run(1, 0)
     found.tasks["t"].bad_rows.extend(BadRow(f"d:{n}", "no text") for n in range(8))
     found.failed = {"u": "d.jsonl: no such file"}
-    found.check = {"agrees": False, "offending": ["t: 'a' -> 'b': too far"]}
+    generation = {"offending": ["v: row 3"]}
+    found.check = {
+        "agrees": False,
+        "offending": ["t: 'a' -> 'b': too far"],
+        "generation": generation,
+    }
     for said in (text(found), re.sub("&#([0-9]+);", lambda m: chr(int(m[1])), markdown(found))):
-        assert "check: FAILED: scores disagree with the NumPy reference" in said
+        assert "not gated; 1 task FAILED; DISAGREES with the NumPy reference; demo" in said
         assert "check: t: 'a' -> 'b': too far" in said
+        assert "check: v: row 3" in said
         assert "u: failed: d.jsonl: no such file" in said
         assert "t: bad row: d:4: no text" in said
         assert "d:5" not in said
