@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 CONFIDENCE = 1.96  # standard errors to each side that hold 95 % of a normal distribution
-N_BINS = 10
-FEWEST = 5  # rows in a group: below, an interval says nothing
+N_BINS = 10  # between 0 and 1
+N_LENGTHS = 6
+FEWEST = 10  # rows in a group of lengths
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -61,7 +62,7 @@ def equal_counts(x: FloatArray, y: FloatArray, *, is_share: bool) -> list[Bin]:
     is_share : bool
         Whether `y` is 0 or 1 everywhere.
     """
-    n_bins = max(1, min(N_BINS, len(x) // FEWEST))
+    n_bins = max(1, min(N_LENGTHS, len(x) // FEWEST))
     edges = np.unique(np.quantile(x, np.linspace(0, 1, n_bins + 1)[1:-1])) if len(x) else x
     at = np.searchsorted(edges, x, side="right")
     found = []

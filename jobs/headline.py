@@ -1,14 +1,15 @@
 """What a person in a hurry wants to know of a run: what came of it, where, and since when."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .figures import day, differing, figure, plural
-from .finding import FAILING, MISSING, REGRESSION
+from .finding import BETTER, FAILING, MISSING, REGRESSION
+from .gate import PASSED, by_metric
 from .results import EvalResult
-from .timeline import Run, since
+from .timeline import Run, disagrees, refuses, since
 
 
 @dataclass(frozen=True)
@@ -42,27 +43,26 @@ def headline(result: EvalResult, runs: Sequence[Run]) -> Headline:
     runs : sequence of Run
         Its timeline.
     """
-    gate = result.gate or {}
-    findings = [f for f in gate.get("findings", []) if f["verdict"] in FAILING]
-    check = result.check
+    gate, check = result.gate or {}, result.check
+    findings = [told for told in by_metric(gate).values() if told["verdict"] in FAILING]
+    worst = max(findings, key=severity, default=None)
+    so_long = how_long(runs, refuses(worst["task"], worst["metric"])) if worst else ""
     if check and not check.get("agrees", True):
-        return Headline("failed", "Disagrees with the reference", disagreement(check))
+        word = "Disagrees with the reference"
+        return Headline("failed", word, disagreement(check), how_long(runs, disagrees))
     if result.failed:
         (name, reason), n = next(iter(result.failed.items())), len(result.failed) - 1
         more = f" {plural(n, 'other task')} failed as well." if n else ""
-        return Headline("failed", "Failed", f"{name} has no result: {reason}{more}")
-    if findings:
-        worst = max(findings, key=severity)
-        others = len(findings) - 1
-        more = f" {plural(others, 'other figure')} failed as well." if others else ""
-        return Headline("failed", "Failed", f"{told(worst)}{more}", how_long(runs, worst))
-    if gate.get("verdict") == "failed":
-        return Headline("failed", "Failed", " ".join(gate.get("notes", [])))
+        return Headline("failed", "Failed", f"{name} has no result: {reason}{more}", so_long)
+    if worst:
+        n = len(findings) - 1
+        more = f" {plural(n, 'other metric')} failed as well." if n else ""
+        return Headline("failed", "Failed", f"{told(worst)}{more}", so_long)
     n_bad = sum(len(task.bad_rows) for task in result.tasks.values())
-    word = "Passed" if gate.get("verdict") == "passed" else "Not gated"
-    if n_bad:
-        word += f", with {plural(n_bad, 'bad row')}"
-    return Headline("passed" if word.startswith("Passed") else "ungated", word, reassurance(result))
+    bad = f", with {plural(n_bad, 'bad row')}" if n_bad else ""
+    if gate.get("verdict") == PASSED:
+        return Headline("passed", f"Passed{bad}", reassurance(result))
+    return Headline("ungated", f"Not gated{bad}", reassurance(result))
 
 
 def severity(finding: dict[str, Any]) -> float:
@@ -87,9 +87,9 @@ def told(finding: dict[str, Any]) -> str:
     return f"{name} {went} from {figure(before, stderr)} to {figure(value, stderr)} ({by})."
 
 
-def how_long(runs: Sequence[Run], finding: dict[str, Any]) -> str:
+def how_long(runs: Sequence[Run], is_wrong: Callable[[Run], bool]) -> str:
     """Since which night it is so, and what changed in that night."""
-    found = since(runs, finding["task"], finding["metric"])
+    found = since(runs, is_wrong)
     if len(runs) == 1:
         return ""
     if not found.is_known:
@@ -102,25 +102,28 @@ def how_long(runs: Sequence[Run], finding: dict[str, Any]) -> str:
 
 
 def disagreement(check: dict[str, Any]) -> str:
-    far, allowed = check.get("max_abs_diff"), check.get("tolerance")
+    """How far engine and reference are apart, where they disagree."""
+    generated = check.get("generation") or {}
+    only_there = not check.get("offending") and generated.get("offending")
+    where, found = ("in completions", generated) if only_there else ("in scores", check)
+    far, allowed = found.get("max_abs_diff"), found.get("tolerance")
     if far is None or allowed is None:
         return "The engine does not compute what the NumPy reference does. No figure here counts."
     return (
-        f"The engine is up to {far:.3g} away from the NumPy reference, where {allowed:.3g} is "
-        "allowed. No figure here counts until that is understood."
+        f"The engine is up to {far:.3g} away from the NumPy reference {where}, where {allowed:.3g} "
+        "is allowed. No figure here counts until that is understood."
     )
 
 
 def reassurance(result: EvalResult) -> str:
     """What was looked at, where nothing failed."""
     gate = result.gate or {}
-    n_figures = sum(len(task.metrics) for task in result.tasks.values())
-    figures = f"{plural(n_figures, 'figure')} of {plural(len(result.tasks), 'task')}"
-    if gate.get("verdict") != "passed":
-        return f"{figures}, with no thresholds and no baseline to hold them to."
-    findings = gate.get("findings", [])
-    better = [f for f in findings if f["verdict"] == "better"]
+    n_metrics = sum(len(task.metrics) for task in result.tasks.values())
+    metrics = f"{plural(n_metrics, 'metric')} of {plural(len(result.tasks), 'task')}"
+    if gate.get("verdict") != PASSED:
+        return f"{metrics}, with no thresholds and no baseline to hold them to."
+    better = [found for found in by_metric(gate).values() if found["verdict"] == BETTER]
     if better:
         best = max(better, key=severity)
-        return f"{figures}; none got worse. {best['task']}: {best['metric']} got better."
-    return f"{figures}; none got worse than the gate lets pass."
+        return f"{metrics}; none got worse. {best['task']}: {best['metric']} got better."
+    return f"{metrics}; none got worse than the gate lets pass."

@@ -1,39 +1,24 @@
-"""Plots as SVG that stands inside a page: its colours are the page's, its text is text."""
+"""The plots of a report."""
 
 import datetime as dt
-import io
 import math
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from .bins import CONFIDENCE, Bin
+from .svg import ACCENT, BAD, GOOD, INK, LINE, MUTED, SOFT, empty, svg
 
-INK, MUTED, LINE = "#010101", "#020202", "#030303"
-ACCENT, BAD, GOOD, SOFT = "#040404", "#050505", "#060606", "#070707"
-COLOURS = {  # what is drawn with -> a variable of the page's style sheet
-    INK: "var(--ink)",
-    MUTED: "var(--muted)",
-    LINE: "var(--line)",
-    ACCENT: "var(--accent)",
-    BAD: "var(--bad)",
-    GOOD: "var(--good)",
-    SOFT: "var(--soft)",
-}
-PER_INCH = 72  # units of the drawing, which a page shows as its pixels
 FOREST_REACH = 6.0  # standard errors that a forest plot shows to each side
 FOREST_SHADED = 2.0  # of them, within which a difference is mostly noise
 FOREST_SIZE = (176, 28)
 PANEL_SIZE = (320, 148)
 PLOT_SIZE = (320, 240)
-BARE = re.compile(
-    r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>|<defs>\s*</defs>", re.DOTALL
-)
+LEAST_SPAN = 0.02  # of a trend's scale, of the largest value
+LOG_FROM = 3.0  # times the smallest length: where the largest is more, their scale is logarithmic
 
 
 @dataclass(frozen=True)
@@ -44,96 +29,6 @@ class Night:
     value: float
     stderr: float | None
     is_bad: bool
-
-
-@contextmanager
-def drawing() -> Iterator[None]:
-    """Matplotlib as it comes, whatever the user has set, with what all plots share."""
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        mpl.rcParams.update(
-            {
-                "svg.fonttype": "none",
-                "font.size": 11,
-                "text.color": INK,
-                "text.parse_math": False,
-                "axes.edgecolor": LINE,
-                "axes.labelcolor": MUTED,
-                "axes.labelsize": 11,
-                "axes.spines.top": False,
-                "axes.spines.right": False,
-                "axes.spines.left": False,
-                "axes.unicode_minus": True,
-                "axes.linewidth": 1,
-                "figure.facecolor": "none",
-                "axes.facecolor": "none",
-                "grid.color": LINE,
-                "grid.linewidth": 1,
-                "xtick.color": LINE,
-                "ytick.color": LINE,
-                "xtick.labelcolor": MUTED,
-                "ytick.labelcolor": MUTED,
-                "xtick.labelsize": 11,
-                "ytick.labelsize": 11,
-                "xtick.major.size": 3,
-                "ytick.major.size": 0,
-                "lines.solid_capstyle": "round",
-            }
-        )
-        yield
-
-
-def svg(figure: Figure, key: str, label: str) -> str:
-    """A figure as an `svg` element.
-
-    Parameters
-    ----------
-    figure : Figure
-    key : str
-        Another one for each figure of a page: ids follow from it.
-    label : str
-        What it shows, in words.
-    """
-    # Made from the key and from what is drawn: the same bytes each time, and no id twice.
-    mpl.rcParams["svg.hashsalt"] = key
-    text = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(text, format="svg", metadata=nothing)
-    drawn = BARE.sub("", text.getvalue())
-    drawn = drawn[drawn.index("<svg") :].replace("xlink:href", "href").replace("\n", " ")
-    drawn = re.sub(r'<g id="[^"]*">', "<g>", drawn)  # ours are the `defs` alone
-    drawn = re.sub(r"font-family: [^;\"]*;?", "", drawn)  # the page's
-    drawn = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", drawn)
-    for colour, variable in COLOURS.items():
-        drawn = drawn.replace(colour, variable)
-    width, height = (side * PER_INCH for side in figure.get_size_inches())
-    opening = (
-        f'<svg viewBox="0 0 {width:g} {height:g}" width="{width:g}" height="{height:g}" '
-        f'role="img" aria-label="{escaped(label)}">'
-    )
-    return re.sub(r"\s+", " ", opening + drawn[drawn.index(">") + 1 :]).replace("> <", "><")
-
-
-def escaped(text: str) -> str:
-    for letter, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ('"', "&quot;")):
-        text = text.replace(letter, entity)
-    return text
-
-
-def empty(size: tuple[int, int], margins: tuple[float, float, float, float]) -> tuple[Figure, Axes]:
-    """A figure of so many pixels, and axes that leave margins: left, right, bottom, top."""
-    width, height = size
-    left, right, bottom, top = margins
-    figure = Figure(figsize=(width / PER_INCH, height / PER_INCH), dpi=PER_INCH)
-    axes = figure.add_axes(
-        (
-            left / width,
-            bottom / height,
-            (width - left - right) / width,
-            (height - bottom - top) / height,
-        )
-    )
-    return figure, axes
 
 
 def forest_row(difference: float, verdict: str, key: str, label: str) -> str:
@@ -159,7 +54,8 @@ def forest_row(difference: float, verdict: str, key: str, label: str) -> str:
         max(-FOREST_REACH, min(FOREST_REACH, difference + side))
         for side in (-CONFIDENCE, 0, CONFIDENCE)
     )
-    axes.plot([low, high], [0, 0], color=colour, linewidth=2)
+    if difference:  # nothing has no interval
+        axes.plot([low, high], [0, 0], color=colour, linewidth=2)
     marker = {"regression": "D", "better": "o"}.get(verdict, "s")
     if shown != difference:
         marker = ">" if difference > 0 else "<"
@@ -245,23 +141,26 @@ def trend(
             color=MUTED,
             fontsize=11,
         )
-    flat(axes, y, error)
-    axes.set_xticks([first, last], [f"{moment.day} {moment:%b}" for moment in span])
+    few_lines(axes, y)
+    is_day = span[0].date() == span[1].date()
+    names = [f"{moment:%H:%M}" if is_day else f"{moment.day} {moment:%b}" for moment in span]
+    axes.set_xticks([first, last], names)
     left, right = axes.get_xticklabels()
     left.set_horizontalalignment("left")
     right.set_horizontalalignment("right")
     return svg(figure, key, label)
 
 
-def flat(axes: Axes, y: Sequence[float], error: Sequence[float]) -> None:
-    """Few lines across; a figure that never changes gets room of its own."""
+def few_lines(axes: Axes, y: Sequence[float]) -> None:
+    """A scale of a few lines across, on which a change of a per mille looks like one."""
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     axes.locator_params(axis="y", nbins=3)
     axes.ticklabel_format(axis="y", useOffset=False)
-    if y and not any(error) and max(y) - min(y) < 1e-9 * max(abs(max(y)), 1e-9):
-        room = abs(y[0]) * 0.1 or 0.5
-        axes.set_ylim(y[0] - room, y[0] + room)
+    low, high = axes.get_ylim()
+    lack = max(abs(value) for value in y) * LEAST_SPAN - (high - low) if y else 0
+    if lack > 0:
+        axes.set_ylim(low - lack / 2, high + lack / 2)
 
 
 def days(moment: dt.datetime) -> float:
@@ -282,7 +181,7 @@ def calibration(bins: Sequence[Bin], key: str, label: str) -> str:
         height = 0.14 * part.n / most
         axes.bar(part.x, height, width=0.05, color=LINE, linewidth=0)
         axes.text(part.x, height + 0.01, short(part.n), ha="center", color=MUTED, fontsize=9)
-    points(axes, bins, ACCENT, "o")
+    points(axes, bins, ACCENT, "o", line="")
     axes.set(xlim=(-0.02, 1.02), ylim=(0, 1.03), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
     axes.set_xticklabels(["0", "0.5", "1"])
     axes.set_yticklabels(["0", "0.5", "1"])
@@ -317,8 +216,14 @@ def by_length(
     axes.grid(axis="y")
     axes.set_axisbelow(True)
     axes.locator_params(axis="y", nbins=4)
-    axes.locator_params(axis="x", nbins=5, integer=True)
-    axes.ticklabel_format(axis="both", useOffset=False)
+    axes.ticklabel_format(axis="y", useOffset=False)
+    x = [part.x for part in (*bins, *before)]
+    if max(x) > LOG_FROM * min(x) > 0:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.locator_params(axis="x", nbins=5, integer=True)
     axes.set_xlabel(names[0])
     above(figure, names[1])
     return svg(figure, key, label)
@@ -337,8 +242,8 @@ def short(n: int) -> str:
     return str(n)
 
 
-def points(axes: Axes, bins: Sequence[Bin], colour: str, marker: str) -> None:
-    """Means with their intervals, joined."""
+def points(axes: Axes, bins: Sequence[Bin], colour: str, marker: str, line: str = "-") -> None:
+    """Means with their intervals."""
     x = [part.x for part in bins]
     y = [part.y for part in bins]
     error = [[part.error[side] for part in bins] for side in (0, 1)]
@@ -347,7 +252,7 @@ def points(axes: Axes, bins: Sequence[Bin], colour: str, marker: str) -> None:
         x,
         y,
         yerr=error,
-        fmt=f"{marker}-",
+        fmt=f"{marker}{line}",
         color=colour,
         markerfacecolor=fill,
         markersize=5,

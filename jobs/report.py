@@ -65,7 +65,7 @@ def render(folder: Path, baseline: Path | None, history: Iterable[Mapping[str, A
         import jinja2  # noqa: PLC0415  # an extra
 
         from . import sections  # noqa: PLC0415  # draws with matplotlib
-        from .plots import drawing  # noqa: PLC0415
+        from .svg import drawing  # noqa: PLC0415
     except ModuleNotFoundError as e:
         raise SettingsError(
             f"the report: {e.name} is not installed; expected jinja2 and matplotlib. Run "

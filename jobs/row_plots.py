@@ -129,6 +129,8 @@ def columns(file: Path) -> Columns:
     try:
         with pq.ParquetFile(file) as parquet:
             names = [name for name in parquet.schema_arrow.names if name in KNOWN]
+            if PROMPT not in parquet.schema_arrow.names:
+                raise ValueError(f"no column {PROMPT!r}")  # noqa: TRY301
             table = parquet.read(columns=names)
             found = {name: numbers(table.column(name)) for name in names}
             batches = parquet.iter_batches(batch_size=1024, columns=[PROMPT])

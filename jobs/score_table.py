@@ -1,13 +1,12 @@
 """The table of scores: each metric beside the baseline's, with the gate's verdict."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from . import plots
 from .figures import differing, error, figure
-from .finding import FAILING
+from .gate import by_metric
 from .results import EvalResult, Metric
 
 MOST_TASKS = 200
@@ -41,53 +40,62 @@ class Score:
     style: str
 
 
-def scores(
-    result: EvalResult, before: EvalResult | None, findings: Sequence[dict[str, Any]]
-) -> list[tuple[str, str, list[Score]]]:
-    """Tasks with their kinds and their lines of the table."""
-    by_key: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for finding in findings:
-        by_key.setdefault((finding["task"], finding["metric"]), []).append(finding)
+def scores(result: EvalResult, before: EvalResult | None) -> list[tuple[str, str, list[Score]]]:
+    """Tasks with their kinds and their lines of the table.
+
+    Parameters
+    ----------
+    result : EvalResult
+    before : EvalResult or None
+        The baseline.
+    """
+    found = by_metric(result.gate)
     table: dict[str, list[Score]] = {}
-    for task, found in result.tasks.items():
-        for metric in found.metrics:
-            told = by_key.pop((task, metric.name), [])
-            table.setdefault(task, []).append(score(task, metric, told, old(before, task, metric)))
-    for (task, name), told in by_key.items():  # what the baseline has and this run has not
-        metric = Metric(name, math.nan, None, 0, higher_is_better=True)
-        table.setdefault(task, []).append(score(task, metric, told, old(before, task, metric)))
+    for task, of_task in result.tasks.items():
+        for metric in of_task.metrics:
+            finding = found.pop((task, metric.name), {})
+            line = score(task, metric, finding, old(before, task, metric.name))
+            table.setdefault(task, []).append(line)
+    for (task, name), finding in found.items():  # what this run should have, and has not
+        was = old(before, task, name)
+        higher = was.higher_is_better if was else True
+        metric = Metric(name, math.nan, None, 0, higher_is_better=higher)
+        table.setdefault(task, []).append(score(task, metric, finding, was))
     kinds = {**(before.kinds if before else {}), **result.kinds}
     some = list(table.items())[:MOST_TASKS]
     return [(task, kinds.get(task, "").replace("_", " "), lines) for task, lines in some]
 
 
-def old(before: EvalResult | None, task: str, metric: Metric) -> Metric | None:
+def old(before: EvalResult | None, task: str, name: str) -> Metric | None:
     """The baseline's metric of that name."""
     found = before.tasks.get(task) if before else None
-    return next((m for m in found.metrics if m.name == metric.name), None) if found else None
+    return (
+        next((metric for metric in found.metrics if metric.name == name), None) if found else None
+    )
 
 
-def score(
-    task: str, metric: Metric, told: Sequence[dict[str, Any]], before: Metric | None
-) -> Score:
-    finding = min(told, key=lambda f: f["verdict"] not in FAILING, default={})
+def score(task: str, metric: Metric, finding: dict[str, Any], before: Metric | None) -> Score:
+    """A line of the table."""
     difference, stderr = finding.get("difference"), finding.get("stderr")
     verdict = finding.get("verdict", "")
     sign, words, style = VERDICTS.get(verdict, ("", verdict, "quiet"))
     how = plot = ""
-    if difference is not None and stderr:
+    if difference == 0:
+        plot = plots.forest_row(0.0, verdict, f"forest-{task}-{metric.name}", "no difference")
+    elif difference is not None and stderr:
         ratio = difference / stderr * (1 if metric.higher_is_better else -1)
         how = f"{abs(ratio):.1f} SE{', paired' if finding['paired'] else ''}"
         label = f"{abs(ratio):.1f} standard errors {'better' if ratio >= 0 else 'worse'}"
         plot = plots.forest_row(ratio, verdict, f"forest-{task}-{metric.name}", label)
     was = before.value if before else finding.get("before")
+    was_error = before.stderr if before else metric.stderr
     return Score(
         metric=metric.name,
         direction="higher is better" if metric.higher_is_better else "lower is better",
         value=figure(metric.value, metric.stderr),
         error=error(metric.value, metric.stderr),
         n=metric.n or None,
-        before=figure(was, before.stderr if before else metric.stderr),
+        before=figure(was, was_error),
         difference=differing(difference, stderr),
         how=how,
         plot=plot,

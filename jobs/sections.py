@@ -20,6 +20,7 @@ from .figures import (
     unindented,
 )
 from .finding import FAILING, MISSING, THRESHOLD
+from .gate import by_metric
 from .results import EvalResult, Metric
 from .row_plots import RowPlots, row_plots
 from .score_table import old, scores
@@ -81,7 +82,7 @@ def view(
         "failing": [f for f in findings if f["verdict"] in (MISSING, THRESHOLD)][:MOST_LINES],
         "notes": gate.get("notes", []),
         "counts": counts,
-        "scores": scores(result, before, findings),
+        "scores": scores(result, before),
         "forest_axis": plots.forest_axis("forest-axis") if findings else "",
         "trends": trends(result, before, runs),
         "changed": changed(runs),
@@ -104,11 +105,12 @@ def view(
 def tiles(result: EvalResult, counts: dict[str, int]) -> list[tuple[str, str]]:
     """A few figures of the whole run."""
     gate, check = result.gate or {}, result.check
-    findings, flipped = gate.get("findings", []), gate.get("flipped", [])
-    failing = sum(f["verdict"] in FAILING for f in findings)
+    flipped = gate.get("flipped", [])
+    judged = by_metric(gate).values()
+    failing = sum(told["verdict"] in FAILING for told in judged)
     lost = sum(flip["was_correct"] for flip in flipped)
     n_bad = sum(len(task.bad_rows) for task in result.tasks.values())
-    found = [("figures failed", f"{failing} of {len(findings)}")] if findings else []
+    found = [("metrics failed", f"{failing} of {len(judged)}")] if judged else []
     if gate.get("baseline"):
         found.append(("answers", f"{lost:,} lost, {len(flipped) - lost:,} won"))
     found.append(("rows", f"{sum(counts.values()):,}"))
@@ -140,7 +142,7 @@ def trends(result: EvalResult, before: EvalResult | None, runs: Sequence[Run]) -
             ]
             if len(nights) < 2 or len(panels) == MOST_PANELS:
                 continue
-            was = old(before, task, metric)
+            was = old(before, task, metric.name)
             plot = plots.trend(
                 nights,
                 marks,

@@ -2,11 +2,14 @@
 
 import datetime as dt
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from runner.report import ExitCode
+
 from .finding import FAILING
+from .gate import by_metric
 from .results import EvalResult
 
 # What a figure may follow from, by its column, and what it is called.
@@ -41,6 +44,7 @@ class Run:
     started : datetime
     facts : dict of str to str
         By the keys of `FACTS`.
+    exit_code : int
     metrics : dict of (str, str) to Measured
         By task and metric.
     """
@@ -48,17 +52,18 @@ class Run:
     name: str
     started: dt.datetime
     facts: dict[str, str]
+    exit_code: int = 0
     metrics: dict[tuple[str, str], Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Since:
-    """For how long a metric has been refused.
+    """For how long something has been wrong.
 
     Attributes
     ----------
     run : Run
-        The first of the runs that refused it one after the other, up to this one.
+        The first of those, one after the other up to this one, in which it was.
     runs : int
         How many they are.
     changes : list of str
@@ -89,7 +94,7 @@ def timeline(history: Iterable[Mapping[str, Any]], result: EvalResult) -> list[R
         if row["job"] != result.job["name"] or name == result.run or started > result.started:
             continue
         if name not in runs:
-            runs[name] = Run(name, started, {fact: str(row.get(fact) or "") for fact in FACTS})
+            runs[name] = Run(name, started, facts(row), row.get("exit_code") or 0)
         runs[name].metrics[row["task"], row["metric"]] = Measured(
             number(row["value"]), row["stderr"], row["verdict"] or ""
         )
@@ -99,13 +104,9 @@ def timeline(history: Iterable[Mapping[str, Any]], result: EvalResult) -> list[R
 
 def this_run(result: EvalResult) -> Run:
     """The run itself, as a history will have it."""
-    told = {**result.environment, **result.environment.get("versions", {}), **result.model}
-    told["model"] = result.model["name"]
-    run = Run(result.run, result.started, {fact: str(told.get(fact) or "") for fact in FACTS})
-    findings = (result.gate or {}).get("findings", [])
-    # Of two the one that fails counts.
-    findings = sorted(findings, key=lambda finding: finding["verdict"] in FAILING)
-    verdicts = {(f["task"], f["metric"]): f["verdict"] for f in findings}
+    told = {**result.environment, **result.model, "model": result.model["name"]}
+    run = Run(result.run, result.started, facts(told), result.exit_code)
+    verdicts = {key: told["verdict"] for key, told in by_metric(result.gate).items()}
     for task, found in result.tasks.items():
         for metric in found.metrics:
             verdict = verdicts.get((task, metric.name), "")
@@ -113,6 +114,10 @@ def this_run(result: EvalResult) -> Run:
     for key, verdict in verdicts.items():
         run.metrics.setdefault(key, Measured(math.nan, None, verdict))
     return run
+
+
+def facts(told: Mapping[str, Any]) -> dict[str, str]:
+    return {fact: str(told.get(fact) or "") for fact in FACTS}
 
 
 def changes(before: Run, after: Run) -> list[str]:
@@ -127,18 +132,35 @@ def changes(before: Run, after: Run) -> list[str]:
     return found
 
 
-def since(runs: Sequence[Run], task: str, metric: str) -> Since:
-    """For how long a metric has been refused that the last run refuses."""
+def since(runs: Sequence[Run], is_wrong: Callable[[Run], bool]) -> Since:
+    """For how long something has been wrong that is wrong in the last run.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    is_wrong : callable
+        Tells it of a run.
+    """
     first = len(runs) - 1
-    while first > 0 and is_failing(runs[first - 1], task, metric):
+    while first > 0 and is_wrong(runs[first - 1]):
         first -= 1
     changed = changes(runs[first - 1], runs[first]) if first else []
     return Since(runs[first], len(runs) - first, changed, is_known=first > 0)
 
 
-def is_failing(run: Run, task: str, metric: str) -> bool:
-    measured = run.metrics.get((task, metric))
-    return measured is not None and measured.verdict in FAILING
+def refuses(task: str, metric: str) -> Callable[[Run], bool]:
+    """Whether a run's gate refuses a metric."""
+
+    def refused(run: Run) -> bool:
+        measured = run.metrics.get((task, metric))
+        return measured is not None and measured.verdict in FAILING
+
+    return refused
+
+
+def disagrees(run: Run) -> bool:
+    """Whether a run disagreed with the reference."""
+    return run.exit_code == ExitCode.DISAGREES
 
 
 def number(value: Any) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from jobs.gate import judge
+from jobs.history import run_table
 from jobs.job_spec import JobSpec
 from jobs.results import SCALES, BadRow, EvalResult, Metric, RowResult, TaskResult, weighted_mean
 from jobs.run_folder import write_run
@@ -35,6 +36,12 @@ CITIES = [
 ]
 ORDINARY = "one of the countries that many people like to visit in the summer, and whose capital is"
 HPARAMS = {"n_vocab": 2304, "n_ctx": 256, "n_embd": 64, "n_head": 4, "n_layer": 4}
+
+# What others may write: markup, templates, escapes of a terminal, marks that turn what follows.
+HOSTILE = (
+    '</dd></dl><script>alert(1)</script><img src="http://evil.example/x" onerror="alert(2)">'
+    "{{ 7 * 7 }}{% raw %}\x00\x1b[2J\u202eevil\u202c &amp; ]]> <!-- '\" $x^2$"
+)
 
 
 @dataclass(frozen=True)
@@ -227,34 +234,27 @@ def gated(result, before):
     return replace(result, gate=gate.as_dict(), exit_code=5 if gate.failed else 0)
 
 
-def history_rows(result):
-    """What a history keeps of a run."""
-    verdicts = {(f["task"], f["metric"]): f for f in (result.gate or {}).get("findings", [])}
-    return [
-        {
-            "run": result.run,
-            "job": result.job["name"],
-            "started": result.started,
-            "task": task,
-            "metric": metric.name,
-            "value": metric.value,
-            "stderr": metric.stderr,
-            "n": metric.n,
-            "higher_is_better": metric.higher_is_better,
-            "verdict": verdicts.get((task, metric.name), {}).get("verdict", ""),
-            "model": result.model["name"],
-            "weights_sha256": result.model["weights_sha256"],
-            "dtype": result.model["dtype"],
-            "elapsed_s": found.elapsed_s,
-            "exit_code": result.exit_code,
-            "picobatch": result.environment["picobatch"],
-            "onnxruntime": result.environment["onnxruntime"],
-            "processor": result.environment["processor"],
-            "commit": result.environment["commit"],
-        }
-        for task, found in result.tasks.items()
-        for metric in found.metrics
+def hostile_result(result):
+    """The same run of hostile data."""
+    task = result.tasks["lambada"]
+    rows = [
+        replace(row, prompt=f"{HOSTILE}{row.prompt}", expected=HOSTILE, answer=f"{n}{HOSTILE}")
+        for n, row in enumerate(task.rows)
     ]
+    assert rows[5].id == "row-5"  # which is lost
+    rows[5] = replace(rows[5], prompt="a" * 1_000_000 + " the end", answer="\u0645\u0631" * 500_000)
+    bad = [BadRow(HOSTILE, HOSTILE * 1000)]
+    data = [{"name": HOSTILE, "bytes": 3, "sha256": HOSTILE}]
+    metrics = [*task.metrics, Metric(f"<b>{HOSTILE}", 0.5, 0.1, 3, higher_is_better=True)]
+    hostile = TaskResult(metrics, rows, bad, data, elapsed_s=1.0)
+    return replace(
+        result,
+        tasks={**result.tasks, "lambada": hostile},
+        model={**result.model, "name": HOSTILE, "dtype": HOSTILE},
+        job={**result.job, "file": HOSTILE},
+        environment={**result.environment, "processor": HOSTILE, HOSTILE: HOSTILE},
+        check={**result.check, "agrees": False, "offending": [HOSTILE]},
+    )
 
 
 def nights(n=60, damaged=3):
@@ -280,7 +280,7 @@ def simulated(n=60, damaged=3):
     rows = []
     for night in runs:
         result = gated(fake_result(night), before)
-        rows += history_rows(result)
+        rows += run_table(result).to_pylist()
     return result, before, rows
 
 

@@ -23,7 +23,7 @@ HOMES = {
     "pyarrow": ("runner/", "jobs/"),
     "click": ("runner/cli.py", "runner/options.py", "jobs/cli.py"),
     "jinja2": ("jobs/report.py",),
-    "matplotlib": ("jobs/plots.py",),
+    "matplotlib": ("jobs/plots.py", "jobs/svg.py"),
     "lm_eval": ("jobs/harness.py",),
     "regex": ("reference/tokenizer.py", "reference/added_tokens.py"),
     "psutil": ("runner/clock.py", "runner/batch_size.py"),
