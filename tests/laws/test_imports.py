@@ -33,6 +33,7 @@ HOMES = {
         "reference/progress.py",
         "runner/progress.py",
         "jobs/progress.py",
+        "jobs/harness.py",
     ),
     "requests": ("reference/download.py",),
     "urllib3": ("reference/download.py",),
