@@ -8,6 +8,7 @@ import numpy as np
 
 from reference import Model, PicobatchError, load_model
 from reference.progress import say
+from runner.engine import is_large
 from runner.engine_scorer import EngineScorer
 from runner.garbage import rare_collections
 from runner.int8 import in_int8
@@ -112,6 +113,8 @@ def _runners(
         check_rows=spec.check_rows,
         seed=spec.seed,
     )
+    if is_large(model.params):  # each has a copy of the weights, in the form it computes with
+        scorer.make_room, generator.make_room = generator.release, scorer.release
     return SampledScorer(scorer, spec.check_rows, spec.seed, progress), generator
 
 

@@ -1,6 +1,6 @@
 """Prompts -> completions, through the pieces that `runner batch` is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -87,6 +87,11 @@ class EngineGenerator:
         What it was before it was rounded to 8 bits.
     threads, memory, check_rows, seed
         As in `RunSettings`; rows are those of one call.
+
+    Attributes
+    ----------
+    make_room : callable
+        Called before memory is taken for the engine, which is done when it is needed.
     """
 
     def __init__(
@@ -111,7 +116,8 @@ class EngineGenerator:
             check_rows=check_rows,
             seed=seed,
         )
-        self._engine: Engine | None = None  # made when it is needed: it takes memory
+        self.make_room: Callable[[], None] = lambda: None
+        self._engine: Engine | None = None
         self._size = BatchSize(None)
         self._bytes = 0
 
@@ -150,11 +156,16 @@ class EngineGenerator:
 
     def _opened(self) -> Engine:
         if self._engine is None:
+            self.make_room()
             self._engine = engine = Engine(self.model, self.threads)
             self._bytes = cache_bytes(
                 self.model.hparams, engine.cache.token_bytes, self._settings.memory
             )
         return self._engine
+
+    def release(self) -> None:
+        """Give the engine's memory back; it is made anew where it is needed again."""
+        self._engine = None
 
     def _checker(self, n_rows: int, most_bytes: int) -> Checker:
         settings = self._settings

@@ -64,13 +64,33 @@ class EngineScorer:
         Threads of one call.
     advance : callable, optional
         Told how many continuations were scored, each time that some were.
+
+    Attributes
+    ----------
+    make_room : callable
+        Called before memory is taken for the engine, which is done when it is needed.
     """
 
     def __init__(
         self, model: Model, threads: int, advance: Callable[[int], None] = lambda _: None
     ) -> None:
-        self.engine = ScoreEngine(model, threads)
+        self.make_room: Callable[[], None] = lambda: None
+        self._model = model
+        self._threads = threads
         self._advance = advance
+        self._engine: ScoreEngine | None = None
+
+    @property
+    def engine(self) -> ScoreEngine:
+        """What runs the model."""
+        if self._engine is None:
+            self.make_room()
+            self._engine = ScoreEngine(self._model, self._threads)
+        return self._engine
+
+    def release(self) -> None:
+        """Give the engine's memory back; it is made anew where it is needed again."""
+        self._engine = None
 
     def score(self, wanted: Sequence[Continuation]) -> list[Scored]:
         """One result for each continuation, in the order given."""

@@ -191,3 +191,15 @@ def test_float64_weights_are_computed_in_float64(demo):
     params = tree_map(lambda _, a: a.astype(np.float64), demo.params)
     logits = gpt2(np.array([1]), **params, n_head=demo.hparams["n_head"])
     np.testing.assert_allclose(found.logprobs, [log_softmax(logits)[0, 2]], rtol=1e-12)
+
+
+def test_its_memory_is_taken_when_it_is_needed_and_given_back(demo):
+    scorer, asked, wanted = EngineScorer(demo, 1), [], [Continuation([1], [2])]
+    scorer.make_room = lambda: asked.append("room")
+    (before,) = scorer.score(wanted)
+    scorer.score(wanted)
+    assert asked == ["room"]
+    scorer.release()
+    (after,) = scorer.score(wanted)
+    assert asked == ["room", "room"]
+    assert before.logprobs == after.logprobs
