@@ -102,7 +102,8 @@ def cli() -> None:
     `runner batch`.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 finished with bad rows, 4 logits disagree with
-    the reference; 128 and a signal's number where one stopped a job.
+    the reference, 5 a metric is worse than it may be; 128 and a signal's number where one stopped
+    a job.
     """
     # What a scheduler sends: leave as after an error, so that no part is left behind.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
