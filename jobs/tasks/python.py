@@ -17,7 +17,7 @@ import json
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Real
@@ -168,16 +168,21 @@ def _faults(found: TaskResult) -> Iterator[tuple[str, str]]:
     names = [metric.name for metric in found.metrics]
     if not all(map(is_text, names)) or len({*names}) < len(names):
         yield "metrics without a name of their own each", "each name once"
+    values = {name for row in found.rows for name in row.values}
     for metric in found.metrics:
-        if not _is_number(metric.value) or metric.scale not in SCALES:
-            yield f"a metric {shown(metric.name)} whose value or scale is none", "a number"
-        for value in (metric.of, metric.per):
-            if value is not None and not any(value in row.values for row in found.rows):
-                yield f"a metric of {shown(value)}", "a value that rows have"
+        yield from _metric_faults(metric, values)
     try:
         json.dumps(found.details)
     except (TypeError, ValueError, RecursionError) as e:
         yield f"details that JSON does not hold ({cut(str(e))})", "what it does hold"
+
+
+def _metric_faults(metric: Metric, values: Collection[str]) -> Iterator[tuple[str, str]]:
+    if not _is_number(metric.value) or metric.scale not in SCALES:
+        yield f"a metric {shown(metric.name)} whose value or scale is none", "a number"
+    for name in (metric.of, metric.per):
+        if name is not None and name not in values:
+            yield f"a metric of {shown(name)}", "a value that rows have"
 
 
 def _refused(spec: TaskSpec, found: str, expected: str) -> InputError:
