@@ -1,12 +1,13 @@
 """Whether a model still writes what it once wrote: a completions file that was found good."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from runner.errors import InputError, SettingsError
 from runner.inputs import input_files
-from runner.messages import shown
+from runner.messages import cut, shown
 from runner.places import Place
 from runner.provenance import read_provenance
 from runner.records import Completion, Reject, Result
@@ -167,8 +168,8 @@ def _made_of(file: Place, spec: TaskSpec) -> Made:
         told, was = options[key], getattr(made, key)
         if told is not None and (tuple(told) if key == "stop" else told) != was:
             raise SettingsError(
-                f'{spec.where}: "{key}" is {shown(told)}, but {file.name} was made with '
-                f"{shown(was)}. Remove the key, or make the file anew."
+                f'{spec.where}: "{key}" is {cut(json.dumps(told))}, but {file.name} was made with '
+                f"{cut(json.dumps(was))}. Remove the key, or make the file anew."
             )
     return made
 

@@ -199,7 +199,7 @@ def test_rows_keep_their_own_limits_and_prompts_of_tokens(model, demo, tmp_path)
 def test_another_setting_than_the_files_is_refused(model, blessed):
     with pytest.raises(SettingsError, match=r'"max_new_tokens" is 20, but .*out.parquet was made '):
         do(model, "completions", blessed, data=("out.parquet",), options={"max_new_tokens": 20})
-    with pytest.raises(SettingsError, match=r'"ignore_eos" is True'):
+    with pytest.raises(SettingsError, match=r'"ignore_eos" is true, but .* made with false'):
         do(model, "completions", blessed, data=("out.parquet",), options={"ignore_eos": True})
     options = {"max_new_tokens": 10, "stop": ["."], "truncate": False}
     assert do(model, "completions", blessed, data=("out.parquet",), options=options).rows
