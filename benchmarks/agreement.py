@@ -13,6 +13,7 @@ seen on both sides.
 import argparse
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,8 +52,7 @@ def harness(python: str | None, model: Path) -> dict[str, Observed]:
         subprocess.run(
             [python, str(RECORDER), "--model", str(model), "--output", str(output)],
             check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=sys.stderr,
         )
         return read(output)
 
@@ -80,7 +80,9 @@ def ours(model: Model, scorer: Scorer) -> Observed:
     texts = asked.loglikelihood_rolling([row["text"] for row in rows("texts")])
     return {
         "figures": figures,
-        "pairs": [[s.loglikelihood, s.is_greedy] for s in pairs if isinstance(s, TextScore)],
+        "pairs": [
+            [s.loglikelihood, s.is_greedy] if isinstance(s, TextScore) else None for s in pairs
+        ],
         "texts": [s.loglikelihood for s in texts if isinstance(s, TextScore)],
     }
 
@@ -91,8 +93,9 @@ def named(observed: Observed) -> Iterator[tuple[str, float]]:
         for metric, value in figures.items():
             if value is not None:
                 yield f"{task}: {metric}", value
-    for n, (loglikelihood, _) in enumerate(observed["pairs"]):
-        yield f"loglikelihood: {n}", loglikelihood
+    for n, pair in enumerate(observed["pairs"]):
+        if pair is not None:  # the harness fails, and we say why there is no score
+            yield f"loglikelihood: {n}", pair[0]
     for n, loglikelihood in enumerate(observed["texts"]):
         yield f"loglikelihood_rolling: {n}", loglikelihood
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.language_model import LanguageModel
+from jobs.language_model import LanguageModel, Unscorable
 from jobs.task_spec import TaskSpec
 from jobs.tasks import KINDS
 from runner.engine_scorer import EngineScorer
@@ -73,10 +73,14 @@ def test_each_pair(asked):
     pairs = [(row["context"], row["continuation"]) for row in rows("pairs")]
     scores = model.loglikelihood(pairs)
     recorded = RECORDED["float64"]["pairs"]
-    for pair, score, (loglikelihood, is_greedy) in zip(pairs, scores, recorded, strict=True):
+    assert recorded.count(None) == 7
+    for pair, score, wanted in zip(pairs, scores, recorded, strict=True):
+        if wanted is None:  # the harness fails
+            assert isinstance(score, Unscorable), pair
+            continue
         least = tolerance if tolerance == FLOAT32 else 0
-        assert score.loglikelihood == pytest.approx(loglikelihood, rel=tolerance, abs=least), pair
-        assert score.is_greedy == is_greedy, pair
+        assert score.loglikelihood == pytest.approx(wanted[0], rel=tolerance, abs=least), pair
+        assert score.is_greedy == wanted[1], pair
         assert score.tokens == len(score.logprobs) == len(score.greedy)
 
 
