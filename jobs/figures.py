@@ -26,8 +26,9 @@ def figure(value: float | None, stderr: float | None = None) -> str:
 
 
 def number(value: float, decimals: int) -> str:
-    if abs(value) >= 1e9 or decimals > 9:
-        return f"{value:.3e}".replace("-", MINUS)
+    if value and (abs(value) >= 1e9 or decimals > 6):
+        digits, exponent = f"{value:.2e}".split("e")
+        return f"{digits}e{int(exponent)}".replace("-", MINUS)
     text = f"{value:,.{decimals}f}"
     return text.replace("-", MINUS if float(text.replace(",", "")) else "")
 
@@ -43,16 +44,19 @@ def places(value: float, stderr: float | None) -> int:
 
 def error(value: float | None, stderr: float | None) -> str:
     """A standard error beside its value, with as many decimals; empty where there is none."""
-    if stderr is None or value is None or not math.isfinite(stderr):
+    if not stderr or value is None or not math.isfinite(stderr):
         return ""
     return number(stderr, places(value, stderr))
 
 
-def differing(difference: float | None, stderr: float | None = None) -> str:
-    """A difference with its sign."""
+def differing(difference: float | None, stderr: float | None, value: float | None) -> str:
+    """A difference with its sign: with the decimals of its error, or else with the value's."""
     if difference is None or not math.isfinite(difference):
         return NONE
-    shown = figure(difference, stderr)
+    decimals = places(difference, stderr)
+    if not stderr and value and math.isfinite(value):
+        decimals = places(value, None) or decimals
+    shown = number(difference, decimals)
     return f"+{shown}" if difference > 0 and shown.strip("0.") else shown
 
 

@@ -81,7 +81,7 @@ def told(finding: dict[str, Any]) -> str:
         return f"{name}: {finding['reason'].rstrip('.')}."
     went = "fell" if value < before else "rose"
     stderr = finding["stderr"]
-    by = differing(difference, stderr)
+    by = differing(difference, stderr, value)
     if difference and stderr:
         by += f", {abs(difference) / stderr:.1f} standard errors"
     return f"{name} {went} from {figure(before, stderr)} to {figure(value, stderr)} ({by})."

@@ -93,6 +93,8 @@ def by_length(task: str, rows: Columns, before: Columns) -> str:
     if now is None or len(now.bins) < 2:
         return ""
     old = then.bins if then and then.names == now.names else []
+    if len({part.y for part in (*now.bins, *old)}) == 1:  # as where all is right
+        return ""
     return plots.by_length(now.bins, old, now.names, f"length-{task}", told(now.names[1], now.bins))
 
 

@@ -9,8 +9,6 @@ from .figures import differing, error, figure
 from .gate import by_metric
 from .results import EvalResult, Metric
 
-MOST_TASKS = 200
-
 VERDICTS = {  # of the gate -> sign, words, class
     "regression": ("\N{MULTIPLICATION X}", "regression", "bad"),
     "missing": ("\N{MULTIPLICATION X}", "missing", "bad"),
@@ -62,8 +60,7 @@ def scores(result: EvalResult, before: EvalResult | None) -> list[tuple[str, str
         metric = Metric(name, math.nan, None, 0, higher_is_better=higher)
         table.setdefault(task, []).append(score(task, metric, finding, was))
     kinds = {**(before.kinds if before else {}), **result.kinds}
-    some = list(table.items())[:MOST_TASKS]
-    return [(task, kinds.get(task, "").replace("_", " "), lines) for task, lines in some]
+    return [(task, kinds.get(task, "").replace("_", " "), lines) for task, lines in table.items()]
 
 
 def old(before: EvalResult | None, task: str, name: str) -> Metric | None:
@@ -72,6 +69,10 @@ def old(before: EvalResult | None, task: str, name: str) -> Metric | None:
     return (
         next((metric for metric in found.metrics if metric.name == name), None) if found else None
     )
+
+
+def direction(metric: Metric) -> str:
+    return "higher is better" if metric.higher_is_better else "lower is better"
 
 
 def score(task: str, metric: Metric, finding: dict[str, Any], before: Metric | None) -> Score:
@@ -88,15 +89,16 @@ def score(task: str, metric: Metric, finding: dict[str, Any], before: Metric | N
         label = f"{abs(ratio):.1f} standard errors {'better' if ratio >= 0 else 'worse'}"
         plot = plots.forest_row(ratio, verdict, f"forest-{task}-{metric.name}", label)
     was = before.value if before else finding.get("before")
-    was_error = before.stderr if before else metric.stderr
+    # Both with the decimals of this run, unless it leaves none to tell.
+    spread = metric.stderr or (before.stderr if before else None)
     return Score(
         metric=metric.name,
-        direction="higher is better" if metric.higher_is_better else "lower is better",
-        value=figure(metric.value, metric.stderr),
+        direction=direction(metric),
+        value=figure(metric.value, spread),
         error=error(metric.value, metric.stderr),
         n=metric.n or None,
-        before=figure(was, was_error),
-        difference=differing(difference, stderr),
+        before=figure(was, spread),
+        difference=differing(difference, stderr or spread, metric.value),
         how=how,
         plot=plot,
         sign=sign,

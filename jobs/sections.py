@@ -23,13 +23,16 @@ from .finding import FAILING, MISSING, THRESHOLD
 from .gate import by_metric
 from .results import EvalResult, Metric
 from .row_plots import RowPlots, row_plots
-from .score_table import old, scores
-from .timeline import Run, changes
+from .score_table import direction, old, scores
+from .timeline import FACTS, Run, changes
 
 MOST_LINES = 50  # of a list, of each task
-FEW_LINES = 8  # of those, that are shown before a click
+FEW_LINES = 5  # of those, that are shown before a click
 MOST_FILES = 100
+MOST_TASKS = 200
 MOST_PANELS = 48
+MOST_PLOTTED = 24  # tasks
+MOST_CHANGES = 26
 MOST_NIGHTS = 120  # that are drawn
 
 
@@ -71,6 +74,10 @@ def view(
     """
     gate = result.gate or {}
     findings = gate.get("findings", [])
+    panels, more_panels = trends(result, before, runs)
+    plotted, more_plotted = row_plots_of(result, folder, baseline)
+    failing = [f for f in findings if f["verdict"] in (MISSING, THRESHOLD)]
+    table = scores(result, before)
     files = [(task, file) for task, found in result.tasks.items() for file in found.data]
     return {
         "when": minute(result.started),
@@ -79,15 +86,20 @@ def view(
         "baseline": gate.get("baseline"),
         "tiles": tiles(result, counts),
         # What regressed stands in the table, with all that there is to say of it.
-        "failing": [f for f in findings if f["verdict"] in (MISSING, THRESHOLD)][:MOST_LINES],
+        "failing": failing[:MOST_LINES],
+        "more_failing": len(failing) - MOST_LINES,
         "notes": gate.get("notes", []),
         "counts": counts,
-        "scores": scores(result, before),
+        "scores": table[:MOST_TASKS],
+        "more_scores": len(table) - MOST_TASKS,
         "forest_axis": plots.forest_axis("forest-axis") if findings else "",
-        "trends": trends(result, before, runs),
+        "trends": panels,
+        "more_trends": more_panels,
         "changed": changed(runs),
         "nights": len(runs),
-        "rows": row_plots_of(result, folder, baseline),
+        "most_nights": MOST_NIGHTS,
+        "rows": plotted,
+        "more_rows": more_plotted,
         "flips": flips(gate.get("flipped", [])),
         "most": MOST_LINES,
         "few": FEW_LINES,
@@ -121,40 +133,45 @@ def tiles(result: EvalResult, counts: dict[str, int]) -> list[tuple[str, str]]:
 
 
 def changed(runs: Sequence[Run]) -> list[tuple[Run, list[str]]]:
-    """Runs since which what a figure follows from is another, and what."""
-    shown = runs[-MOST_NIGHTS:]
-    pairs = pairwise(shown)
-    return [(after, found) for before, after in pairs if (found := changes(before, after))]
+    """The latest runs since which a model or a version is another, and which.
+
+    Not the processor: where machines are lent, each night may have another.
+    """
+    facts = [fact for fact in FACTS if fact != "processor"]
+    pairs = pairwise(runs[-MOST_NIGHTS:])
+    told = [(after, changes(before, after, facts)) for before, after in pairs]
+    return [(run, found) for run, found in told if found][-MOST_CHANGES:]
 
 
-def trends(result: EvalResult, before: EvalResult | None, runs: Sequence[Run]) -> list[Panel]:
-    """A panel for each metric that more than one run has."""
+def trends(
+    result: EvalResult, before: EvalResult | None, runs: Sequence[Run]
+) -> tuple[list[Panel], int]:
+    """A panel for each metric that more than one run has; and how many are left out."""
     shown = runs[-MOST_NIGHTS:]
     marks = [run.started for run, _ in changed(runs)]
     span = (shown[0].started, shown[-1].started)
-    panels: list[Panel] = []
-    for task, found in result.tasks.items():
-        for metric in found.metrics:
-            nights = [
-                plots.Night(run.started, one.value, one.stderr, one.verdict in FAILING)
-                for run in shown
-                if (one := run.metrics.get((task, metric.name)))
-            ]
-            if len(nights) < 2 or len(panels) == MOST_PANELS:
-                continue
+    found = {
+        (task, metric): [
+            plots.Night(run.started, one.value, one.stderr, one.verdict in FAILING)
+            for run in shown
+            if (one := run.metrics.get((task, metric.name)))
+        ]
+        for task, of_task in result.tasks.items()
+        for metric in of_task.metrics
+    }
+    drawn = {key: nights for key, nights in found.items() if len(nights) > 1}
+    # Of too many those that fail now; a sort keeps the order of the others.
+    chosen = {*sorted(drawn, key=lambda key: not drawn[key][-1].is_bad)[:MOST_PANELS]}
+    panels = []
+    for (task, metric), nights in drawn.items():
+        if (task, metric) in chosen:
             was = old(before, task, metric.name)
-            plot = plots.trend(
-                nights,
-                marks,
-                was.value if was else None,
-                span,
-                f"trend-{task}-{metric.name}",
-                told_trend(task, metric, nights),
-            )
-            direction = "higher is better" if metric.higher_is_better else "lower is better"
-            now = f"{figure(metric.value, metric.stderr)}, {direction}"
+            label = told_trend(task, metric, nights)
+            key = f"trend-{task}-{metric.name}"
+            plot = plots.trend(nights, marks, was.value if was else None, span, key, label)
+            now = f"{figure(metric.value, metric.stderr)}, {direction(metric)}"
             panels.append(Panel(f"{task}: {metric.name}", now, plot))
-    return panels
+    return panels, len(drawn) - len(panels)
 
 
 def told_trend(task: str, metric: Metric, nights: Sequence[plots.Night]) -> str:
@@ -172,9 +189,15 @@ def told_trend(task: str, metric: Metric, nights: Sequence[plots.Night]) -> str:
     )
 
 
-def row_plots_of(result: EvalResult, folder: Path, baseline: Path | None) -> list[RowPlots]:
-    found = (row_plots(task, result.kinds[task], folder, baseline) for task in result.tasks)
-    return [plot for plot in found if plot.calibration or plot.by_length]
+def row_plots_of(
+    result: EvalResult, folder: Path, baseline: Path | None
+) -> tuple[list[RowPlots], int]:
+    """Plots of the tasks whose rows tell something; and how many tasks are not looked at."""
+    tasks = [*result.tasks]
+    shown = tasks[:MOST_PLOTTED]
+    found = [row_plots(task, result.kinds[task], folder, baseline) for task in shown]
+    plotted = [plot for plot in found if plot.calibration or plot.by_length]
+    return plotted, len(tasks) - len(shown)
 
 
 def flips(flipped: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -211,9 +234,7 @@ def check(told: dict[str, Any]) -> list[tuple[str, list[str]]]:
 
 def significant(value: float | None) -> str:
     """A number that may be tiny."""
-    if value is None:
-        return ""
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}".replace("e-0", "e-")
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else figure(value)
 
 
 def offending(told: dict[str, Any]) -> list[str]:
@@ -255,7 +276,7 @@ def provenance(result: EvalResult) -> list[tuple[str, str]]:
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """A table without tables in it."""
     found: dict[str, Any] = {}
-    for name, value in list(table.items())[:MOST_LINES]:
+    for name, value in table.items():
         if isinstance(value, dict):
             found |= flat(value, f"{prefix}{name}.") if not prefix else {f"{prefix}{name}": "..."}
         else:

@@ -120,15 +120,15 @@ def facts(told: Mapping[str, Any]) -> dict[str, str]:
     return {fact: str(told.get(fact) or "") for fact in FACTS}
 
 
-def changes(before: Run, after: Run) -> list[str]:
+def changes(before: Run, after: Run, facts: Iterable[str] = tuple(FACTS)) -> list[str]:
     """What is another in a run than in the one before it."""
     found = []
-    for fact, name in FACTS.items():
+    for fact in facts:
         old, new = before.facts[fact], after.facts[fact]
         if old != new and old and new:
             if fact in HASHES:
                 old, new = old[:HASH_SHOWN], new[:HASH_SHOWN]
-            found.append(f"{name} {old} \N{RIGHTWARDS ARROW} {new}")
+            found.append(f"{FACTS[fact]} {old} \N{RIGHTWARDS ARROW} {new}")
     return found
 
 

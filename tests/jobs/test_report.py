@@ -172,6 +172,30 @@ def test_its_size_does_not_follow_the_rows(tmp_path):
     assert sizes[1] < 1.05 * sizes[0]
 
 
+def test_nor_the_nights(tmp_path):
+    result = fake_result()
+    rows = run_table(fake_result(Night(n=1))).to_pylist()
+    sizes = []
+    for n in (130, 400):
+        nights = [
+            {
+                **row,
+                "run": f"run {back}",
+                "onnxruntime": f"1.{back}",
+                "processor": f"{back} cores",
+                "started": result.started - dt.timedelta(days=back),
+            }
+            for back in range(1, n)
+            for row in rows
+        ]
+        text = written(tmp_path / str(n), result, rows=nights)
+        sizes.append(len(text))
+        assert f"{n} runs, the last 120 of them drawn" in Page(text).text
+        assert text.count("onnxruntime 1.") == 26  # A to Z
+    assert "cores →" not in text
+    assert sizes[1] < 1.01 * sizes[0]
+
+
 def with_rows(result, task, rows, metrics):
     return replace(result, tasks={**result.tasks, task: TaskResult(metrics, rows)})
 

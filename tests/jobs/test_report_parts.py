@@ -29,8 +29,8 @@ STYLE = Path(figures.__file__).with_name("report.css").read_text()
         (-0.00001, 0.01, "0.000"),
         (1234567.8, None, "1,234,568"),
         (812, None, "812"),
-        (3e-7, None, "3.000e\N{MINUS SIGN}07"),
-        (6e12, 2.0, "6.000e+12"),
+        (3e-7, None, "3.00e\N{MINUS SIGN}7"),
+        (6e12, 2.0, "6.00e12"),
         (math.nan, 0.1, "\N{EN DASH}"),
         (None, None, "\N{EN DASH}"),
         (math.inf, None, "infinite"),
@@ -43,11 +43,20 @@ def test_a_number_has_the_digits_that_its_error_leaves(value, stderr, shown):
 
 
 @pytest.mark.parametrize(
-    ("difference", "stderr", "shown"),
-    [(0.1292, 0.02, "+0.129"), (-0.1292, 0.02, "\N{MINUS SIGN}0.129"), (0.0, 0.02, "0.000")],
+    ("difference", "stderr", "value", "shown"),
+    [
+        (0.1292, 0.02, 0.7, "+0.129"),
+        (-0.1292, 0.02, 0.7, "\N{MINUS SIGN}0.129"),
+        (0.0, 0.02, 0.7, "0.000"),
+        (0.0, None, 0.7, "0.0000"),
+        (-0.002379, None, 0.6308, "\N{MINUS SIGN}0.0024"),
+        (47.08, None, 1783.2, "+47.08"),
+        (-2.3e-6, None, 3.4e-6, "\N{MINUS SIGN}2.30e\N{MINUS SIGN}6"),
+        (None, None, 0.7, "\N{EN DASH}"),
+    ],
 )
-def test_a_difference_has_its_sign(difference, stderr, shown):
-    assert figures.differing(difference, stderr) == shown
+def test_a_difference_has_its_sign(difference, stderr, value, shown):
+    assert figures.differing(difference, stderr, value) == shown
 
 
 def test_times_and_sizes():
