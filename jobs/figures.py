@@ -11,8 +11,8 @@ from runner.messages import for_terminal
 
 MINUS = "\N{MINUS SIGN}"
 NONE = "\N{EN DASH}"
-MOST_CHARACTERS = 600  # of a text; of a longer one the end is kept, where the question is
-START_CHARACTERS = 160
+MOST_CHARACTERS = 800  # of a text; of a longer one the end is kept, where the question is
+START_CHARACTERS = 200
 WORDS = re.compile(r"\w+|\s+|[^\w\s]")
 
 

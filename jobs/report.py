@@ -49,9 +49,12 @@ def write(
     """
     page = render(folder, baseline, history)
     file = folder / REPORT
+    part = file.with_name(f".{REPORT}.part")
     try:
-        file.write_text(page, encoding="utf-8", newline="\n")
+        part.write_text(page, encoding="utf-8", newline="\n")
+        part.replace(file)
     except OSError as e:
+        part.unlink(missing_ok=True)
         raise OutputError(
             f"{file}: {e.strerror}; expected a folder to write into. Correct that, or pass "
             "`report = false` in the job file."

@@ -1,5 +1,5 @@
-// A page in Chromium: PROGRAM, then on stdin {page, shots: [{width, colorScheme, path}]} -> on
-// stdout, for each of them, {overflow, asked, said, colour, broken}: by how many pixels it is
+// A page in Chromium: PROGRAM, then on stdin {page, shots: [{width, height, colorScheme, path}]}
+// -> on stdout, for each of them, {overflow, asked, said, colour, broken}: by how many pixels it is
 // too wide, what it asked of any server, what the console said, its ground, broken rules of axe.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -12,8 +12,8 @@ const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.mi
 const url = pathToFileURL(file).href;
 const browser = await chromium.launch({ executablePath });
 const found = [];
-for (const { width, colorScheme, path } of shots) {
-  const viewport = { width, height: 900 };
+for (const { width, height, colorScheme, path } of shots) {
+  const viewport = { width, height };
   const context = await browser.newContext({ viewport, colorScheme });
   const page = await context.newPage();
   const asked = [];
@@ -26,7 +26,7 @@ for (const { width, colorScheme, path } of shots) {
     () => document.documentElement.scrollWidth - document.documentElement.clientWidth,
   );
   const colour = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
-  if (path) await page.screenshot({ path, fullPage: true });
+  if (path) await page.screenshot({ path });
   // Through the protocol, which the page's policy does not bind.
   await page.evaluate(axe);
   const { violations } = await page.evaluate(() => window.axe.run());

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.clients
 
 HERE = Path(__file__).parent
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SIZES = [(width, colour) for width in (1280, 375) for colour in ("light", "dark")]
+SIZES = [(*size, colour) for size in ((1280, 1600), (375, 1200)) for colour in ("light", "dark")]
 
 
 def seen(page, folder=None):
@@ -32,10 +32,11 @@ def seen(page, folder=None):
     shots = [
         {
             "width": width,
+            "height": height,
             "colorScheme": colour,
             "path": str(Path(folder) / f"report-{width}-{colour}.png") if folder else None,
         }
-        for width, colour in SIZES
+        for width, height, colour in SIZES
     ]
     done = subprocess.run(
         ["node", HERE / "report.mjs", CHROMIUM],
@@ -50,7 +51,7 @@ def seen(page, folder=None):
 
 def check(found):
     assert len(found) == len(SIZES)
-    for size, (_, colour) in zip(found, SIZES, strict=True):
+    for size, (*_, colour) in zip(found, SIZES, strict=True):
         assert (
             size.pop("colour") == {"light": "rgb(255, 255, 255)", "dark": "rgb(21, 24, 27)"}[colour]
         )

@@ -311,3 +311,4 @@ def test_where_it_cannot_be_written_it_says_so(failed, tmp_path):
     (folder / "report.html").mkdir()
     with pytest.raises(OutputError, match="report.html: Is a directory; expected"):
         report.write(folder)
+    assert not list(folder.glob(".*"))
