@@ -7,7 +7,7 @@ from runner.messages import printable
 from runner.tables import table as columns
 
 from . import markdown as md
-from .finding import BETTER, FAILING, NEW, SAME, figure
+from .finding import FAILING, figure
 from .gate import FAILED, PASSED, by_metric
 from .results import EvalResult
 
@@ -18,7 +18,6 @@ TEXT_ROWS, TEXT_FLIPS, TEXT_CHARACTERS, LINE_CHARACTERS = 40, 5, 60, 1000
 MARKDOWN_ROWS, MARKDOWN_REASONS, MARKDOWN_FLIPS = 100, 40, 20
 NAME_CHARACTERS, REASON_CHARACTERS, PROMPT_CHARACTERS = 60, 240, 160
 TOLD_LINES = 5  # of failures, bad rows and the like
-UNTOLD = (SAME, NEW, BETTER)  # verdicts that the table says enough of
 BAD = "❌"
 MARKS = {PASSED: "✅", FAILED: BAD}
 
@@ -154,15 +153,14 @@ def _compared(finding: Found) -> tuple[str, str, str]:
     verdict = finding.get("verdict", "")
     return (
         "" if before is None else figure(before),
-        "" if change is None else _with_error(f"{change:+.4g}", finding.get("stderr")),
+        "" if change is None else _difference(change, finding.get("stderr")),
         verdict.upper() if verdict in FAILING else verdict,
     )
 
 
 def _reasons(result: EvalResult) -> list[Found]:
-    """Findings that say more than that all is as before: first what fails."""
-    told = [f for f in _gate(result).get("findings", []) if f["verdict"] not in UNTOLD]
-    return sorted(told, key=lambda finding: finding["verdict"] not in FAILING)
+    """Findings that fail the run; the table says enough of the others."""
+    return [found for found in _gate(result).get("findings", []) if found["verdict"] in FAILING]
 
 
 def _told_flips(flipped: Sequence[Found]) -> str:
@@ -193,6 +191,10 @@ def _troubles(result: EvalResult) -> list[str]:
 
 def _more(n: int, what: str) -> list[str]:
     return [f"and {n:,} more {what}: see results.json"] if n > 0 else []
+
+
+def _difference(change: float, stderr: float | None) -> str:
+    return _with_error(f"{change:+.4g}", stderr) if change else "0"
 
 
 def _with_error(value: str, stderr: float | None) -> str:
