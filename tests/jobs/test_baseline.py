@@ -1,5 +1,6 @@
 """Baselines: swapped in whole, whoever reads or dies meanwhile."""
 
+import itertools
 import json
 import os
 import random
@@ -158,14 +159,13 @@ def test_one_at_a_time(runs, home, monkeypatch):
     assert number(read_baseline(home, "good", required=True)) == 0
 
 
-@pytest.mark.parametrize("step", range(1, 9))
-def test_whatever_step_it_dies_at_one_of_both_is_there(runs, home, monkeypatch, step):
-    """Each rename and removal of a swap, and what a reader finds before it."""
-    bless(runs[0], home, "good")
-    done = 0
+class Killed(BaseException):
+    pass
 
-    class Killed(BaseException):
-        pass
+
+def dies_at(step, monkeypatch, run, home):
+    """Bless, and die before that rename, removal or copy; whether there were so many."""
+    done = 0
 
     def counted(function):
         def act(*args, **more):
@@ -182,16 +182,44 @@ def test_whatever_step_it_dies_at_one_of_both_is_there(runs, home, monkeypatch, 
         patched.setattr(shutil, "rmtree", counted(shutil.rmtree))
         patched.setattr(shutil, "copyfile", counted(shutil.copyfile))
         try:
-            bless(runs[1], home, "good")
+            bless(run, home, "good")
         except Killed:
-            is_killed = True
-        else:
-            is_killed = False
-    assert number(read_baseline(home, "good", required=True)) in {0, 1}
-    assert is_killed or number(read_baseline(home, "good", required=True)) == 1
-    bless(runs[2], home, "good")
-    assert number(read_baseline(home, "good", required=True)) == 2
-    assert [path.name for path in home.iterdir()] == ["good"]
+            return True
+    return False
+
+
+@pytest.mark.parametrize("is_second", [False, True])
+def test_whatever_step_it_dies_at_one_of_both_is_there(runs, tmp_path, monkeypatch, is_second):
+    """Also where one before has died between the two renames of a swap."""
+    for step in itertools.count(1):
+        home = tmp_path / f"baselines-{step}"
+        bless(runs[0], home, "good")
+        if is_second:
+            (home / "good").rename(home / ".good.before")
+        is_killed = dies_at(step, monkeypatch, runs[1], home)
+        assert number(read_baseline(home, "good", required=True)) in ({0, 1} if is_killed else {1})
+        bless(runs[2], home, "good")
+        assert number(read_baseline(home, "good", required=True)) == 2
+        assert [path.name for path in home.iterdir()] == ["good"]
+        if not is_killed:
+            break
+    assert step > 8
+
+
+def test_what_somebody_may_read_is_not_taken_apart(runs, home, monkeypatch):
+    """It loses its name first: a reader of a half would call it damaged."""
+    removed = []
+
+    def look(folder, **more):
+        if Path(folder).exists():
+            removed.append(Path(folder).name)
+        remove(folder, **more)
+
+    remove = shutil.rmtree
+    bless(runs[0], home, "good")
+    monkeypatch.setattr(shutil, "rmtree", look)
+    bless(runs[1], home, "good")
+    assert removed == [".good.old"]
 
 
 BLESSER = """

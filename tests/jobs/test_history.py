@@ -228,6 +228,20 @@ def test_where_it_cannot_be_written(tmp_path):
         history.read(str(tmp_path / "file"))
 
 
+def test_half_a_file_has_no_name_that_anybody_reads(folder, monkeypatch, capsys):
+    def half(table, file):
+        file.write_bytes(b"PAR1")
+        assert list(folder.glob("*.parquet")) == list(folder.glob(".*.parquet")) == []
+        assert runs(folder) == []
+        write_whole(table, file)
+
+    write_whole = pq.write_table
+    monkeypatch.setattr(pq, "write_table", half)
+    history.append(night(0), str(folder))
+    assert runs(folder) == ["run-000"]
+    assert capsys.readouterr().err == ""
+
+
 WRITER = """
 import sys
 sys.path.insert(0, ".")
