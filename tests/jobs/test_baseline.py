@@ -258,7 +258,7 @@ def test_a_reader_sees_the_whole_of_one(runs, home):
 def test_killed_at_any_instant_it_is_there(runs, home):
     bless(runs[0], home, "good")
     rng = random.Random(0)
-    for _ in range(6):
+    for _ in range(5):
         process = blesser(runs, home)
         process.stdout.readline()
         time.sleep(rng.uniform(0, 0.08))
