@@ -81,7 +81,6 @@ def view(
     files = [(task, file) for task, found in result.tasks.items() for file in found.data]
     return {
         "when": minute(result.started),
-        "day": day(result.started),
         "duration": duration(result.elapsed_s),
         "baseline": gate.get("baseline"),
         "tiles": tiles(result, counts),
@@ -109,6 +108,7 @@ def view(
         "offending": offending(result.check),
         "data": files[:MOST_FILES],
         "more_data": len(files) - MOST_FILES,
+        "day": day,
         "size": size,
         "plural": plural,
     }
