@@ -99,6 +99,14 @@ def test_choices_by_probability_and_per_character(demo, tmp_path):
     assert (row.values["chosen"], row.values["label"]) == (0.0, 0.0)
 
 
+def test_the_space_before_a_choice_is_not_among_its_characters(demo, tmp_path):
+    choices = ["b", "1 2 3 4 5"]
+    assert [len(demo.tokenizer.encode(f" {choice}")) for choice in choices] == [1, 5]
+    rows = [{"context": "a", "choices": choices, "label": 1}]
+    result = run(told(demo, lambda _: -1.0), tmp_path, "multiple_choice", rows)
+    assert figures(result)["acc_norm"] == 1.0  # 5/9 against 1; with the space 5/10 against 1/2
+
+
 def test_the_first_of_equal_choices_is_taken(demo, tmp_path):
     rows = [{"context": "a", "choices": ["b", "b", "b"], "label": label} for label in range(3)]
     result = run(told(demo, lambda _: -1.0), tmp_path, "multiple_choice", rows)
