@@ -35,7 +35,11 @@ def test_what_is_in_it(wheel):
         ]
     assert {name.split("/")[0] for name in names} == {"reference", "exporter", "runner", "jobs"}
     assert {"reference/demo/model.safetensors", "reference/demo/README.md"} <= names
-    assert {"jobs/demo.toml", "jobs/samples/lambada.jsonl", "jobs/report.html.jinja"} <= names
+    assert {
+        "jobs/demo.toml",
+        "jobs/samples/lambada.jsonl",
+        "jobs/report/report.html.jinja",
+    } <= names
     assert set(needs) == {
         "click",
         "filelock",

@@ -13,9 +13,9 @@ import pytest
 
 from jobs import report
 from jobs.history import run_table
+from jobs.report.timeline import timeline
 from jobs.results import BadRow, Metric, RowResult, TaskResult
 from jobs.run_folder import write_run
-from jobs.timeline import timeline
 from runner.errors import InputError, OutputError, SettingsError
 from tests.jobs.fake_run import HOSTILE, Night, fake_result, gated, hostile_result, simulated
 
@@ -288,7 +288,7 @@ def test_without_its_libraries_it_says_what_to_install(module, tmp_path, monkeyp
     for name in [name for name in sys.modules if name.split(".")[0] == module]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("sections", "score_table", "row_plots", "plots", "svg"):
-        monkeypatch.delitem(sys.modules, f"jobs.{name}", raising=False)
+        monkeypatch.delitem(sys.modules, f"jobs.report.{name}", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
     folder = write_run(fake_result(), tmp_path)
     with pytest.raises(SettingsError, match=f"{module} is not .* pip install .picobatch.report."):

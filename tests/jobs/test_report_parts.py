@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import figures
-from jobs.bins import CONFIDENCE, equal_counts, equal_widths, wilson
-from jobs.timeline import Run, changes, since
+from jobs.report import figures
+from jobs.report.bins import CONFIDENCE, equal_counts, equal_widths, wilson
+from jobs.report.timeline import Run, changes, since
 
 STYLE = Path(figures.__file__).with_name("report.css").read_text()
 

@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from ..gate import by_metric
+from ..results import EvalResult, Metric
 from . import plots
 from .figures import differing, error, figure
-from .gate import by_metric
-from .results import EvalResult, Metric
 
 VERDICTS = {  # of the gate -> sign, words, class
     "regression": ("\N{MULTIPLICATION X}", "regression", "bad"),

@@ -8,9 +8,9 @@ from typing import Any
 
 from runner.report import ExitCode
 
-from .finding import FAILING
-from .gate import by_metric
-from .results import EvalResult
+from ..finding import FAILING
+from ..gate import by_metric
+from ..results import EvalResult
 
 # What a figure may follow from, by its column, and what it is called.
 FACTS = {

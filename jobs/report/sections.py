@@ -7,6 +7,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from ..finding import FAILING, MISSING, THRESHOLD
+from ..gate import by_metric
+from ..results import EvalResult, Metric
 from . import plots
 from .figures import (
     clean,
@@ -19,9 +22,6 @@ from .figures import (
     size,
     unindented,
 )
-from .finding import FAILING, MISSING, THRESHOLD
-from .gate import by_metric
-from .results import EvalResult, Metric
 from .row_plots import RowPlots, row_plots
 from .score_table import direction, old, scores
 from .timeline import FACTS, Run, changes

@@ -10,8 +10,8 @@ from typing import Any
 
 from runner.errors import OutputError, SettingsError
 
+from ..result_file import read_results
 from .headline import headline
-from .result_file import read_results
 from .timeline import timeline
 
 REPORT = "report.html"

@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..finding import BETTER, FAILING, MISSING, REGRESSION
+from ..gate import PASSED, by_metric
+from ..results import EvalResult
 from .figures import day, differing, figure, plural
-from .finding import BETTER, FAILING, MISSING, REGRESSION
-from .gate import PASSED, by_metric
-from .results import EvalResult
 from .timeline import Run, disagrees, refuses, since
 
 
