@@ -105,7 +105,11 @@ def mean(rows: list[RowResult], of: str) -> Metric:
 
 def scaled(name: str, rows: list[RowResult], per: str | None) -> Metric:
     value = SCALES["perplexity"](weighted_mean(rows, "loglikelihood", per))
-    return Metric(name, value, None, len(rows), False, "loglikelihood", per, "perplexity")
+    stderr = None
+    if per is None:
+        spread = float(np.std([row.values["loglikelihood"] for row in rows], ddof=1))
+        stderr = value * spread / math.sqrt(len(rows))
+    return Metric(name, value, stderr, len(rows), False, "loglikelihood", per, "perplexity")
 
 
 def speed(night: int, seed: int) -> list[Metric]:
@@ -138,7 +142,7 @@ def evaluate(night: int, seed: int) -> EvalResult:
         0.0,
         {
             "name": SIMULATED,
-            "weights_sha256": f"{SIMULATED}, {weights}",
+            "weights_sha256": f"{weights} ({SIMULATED})",
             "dtype": "float32",
             "hparams": {},
         },
