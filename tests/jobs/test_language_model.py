@@ -35,7 +35,8 @@ class Recording:
 
 def model_of(tokenizer, n_ctx=1024):
     scorer = Recording()
-    return LanguageModel(SimpleNamespace(tokenizer=tokenizer, hparams={"n_ctx": n_ctx}), scorer)
+    model = SimpleNamespace(tokenizer=tokenizer, hparams={"n_ctx": n_ctx})
+    return LanguageModel(model, scorer, SimpleNamespace())
 
 
 def asked_of(model):
@@ -153,7 +154,7 @@ def test_a_choice_that_is_wrong_anywhere_is_not_greedy(demo):
         def score(self, wanted):
             return [Scored(s.logprobs, np.add(s.greedy, [0, 1])) for s in super().score(wanted)]
 
-    model = LanguageModel(SimpleNamespace(tokenizer=demo.tokenizer, hparams=demo.hparams), Wrong())
+    model = LanguageModel(demo, Wrong())
     ((score),) = model.loglikelihood_tokens([([1], [2, 3])])
     assert not score.is_greedy
     assert score.greedy == [2, 4]

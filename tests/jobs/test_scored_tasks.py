@@ -5,7 +5,6 @@ Their figures are held to the harness' in `test_lm_eval.py`.
 
 import json
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,8 +35,7 @@ def model(demo):
 
 
 def told(demo, of_token):
-    like = SimpleNamespace(tokenizer=demo.tokenizer, hparams=demo.hparams)
-    return LanguageModel(like, Told(of_token))
+    return LanguageModel(demo, Told(of_token))
 
 
 def run(model, folder, kind, rows, form=None, **options):
