@@ -12,7 +12,8 @@ night 44   the weights are what they were
 each night the ratio of the throughput falls by a little, beside some noise
 
 Everything says that it is simulated: the job, the model, the versions, the processor. FOLDER gets
-`history/`, `baselines/good`, and `runs/` with a folder for each night.
+`history/`, `baselines/good`, and `runs/` with a folder for each night; those that the gate stopped and
+the last one have a report.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs import history
+from jobs import history, report
 from jobs.baseline import bless, read_baseline
 from jobs.gate import judge
 from jobs.job_spec import JobSpec
@@ -182,7 +183,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     wanted = parser.parse_args()
     found = simulate(wanted.folder, wanted.nights, wanted.seed)
-    print(trends(history.read(str(wanted.folder / "history")), wanted.nights))
+    past = history.read(str(wanted.folder / "history"))
+    print(trends(past, wanted.nights))
+    for result in found:
+        if not (result.exit_code or result is found[-1]):
+            continue
+        folder = wanted.folder / "runs" / result.run
+        print(report.write(folder, wanted.folder / "baselines" / NAME, past.to_pylist()))
     failed = [n for n, result in enumerate(found, 1) if result.exit_code]
     print(f"simulated nights that the gate stopped: {', '.join(map(str, failed)) or 'none'}")
 
