@@ -12,8 +12,8 @@ night 44   the weights are what they were
 each night the ratio of the throughput falls by a little, beside some noise
 
 Everything says that it is simulated: the job, the model, the versions, the processor. FOLDER gets
-`history/`, `baselines/good`, and `runs/` with a folder for each night; those that the gate stopped and
-the last one have a report.
+`history/`, `baselines/good`, and `runs/` with a folder for each night; those that the gate stopped
+and the last one have a report.
 """
 
 import argparse
