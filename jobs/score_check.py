@@ -21,7 +21,10 @@ from runner.score import Continuation, Scored, Scorer
 from .progress import TaskProgress
 
 # A log-probability is a logit less the logarithm of a sum over all of them: each may be off by as
-# much as a logit.
+# much as a logit. Measured: in all 2,013 requests of jobs/demo.toml, 31,051 tokens, onnxruntime and
+# NumPy differ by 2.1e-5 at most, where 6.7e-3 and more is let pass; at 124M shapes with random
+# weights, in 24 requests of up to 940 tokens, by 1.0e-5 standard deviations of the logits. In int8
+# they differ by 0.14 at most; each of the 2,013 is within its own tolerance, of 0.27 and more.
 PARTS = 2
 TOLD_TOKENS, TOLD_CHARACTERS = 16, 40  # of a context's end, and of a continuation
 
