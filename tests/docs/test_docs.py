@@ -1,7 +1,8 @@
 """Every block of the documents runs, and prints what they say it prints.
 
 `pycon` blocks are doctests, one session per document. In `console` blocks each line after `$ `
-is a shell command, with its output below; all of a document's commands share one folder. What is
+is a shell command, with its output below; all of a document's commands share one folder, in which
+a `text` block that begins with `# FILE` is that file. What is
 measured (times, differences of logits, versions) may differ from the page; `...` stands for more.
 """
 
@@ -18,7 +19,13 @@ import pytest
 from jobs.cli import cli
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/models.md", "docs/tutorial.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/evaluation.md",
+    "docs/models.md",
+    "docs/tutorial.md",
+]
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.IGNORE_EXCEPTION_DETAIL
 # What cannot be run from within itself; tests/docs/test_wheel.py installs the project.
 NOT_RUN = ["make test", "make lint", "pip install .", "git clone"]
@@ -80,6 +87,9 @@ def test_console_blocks(document, tmp_path):
     # `make test` runs this: the inner make must not take itself for a part of it.
     foreign = ("MAKE", "MFLAGS", "VENV", "PYTHON", "DEMO_OUTPUT")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
+    for block in blocks(document, "text"):
+        if named := re.match(r"# (\w+\.(?:py|toml))\n", block):
+            (folder / named[1]).write_text(block)
     for block in blocks(document, "console"):
         for command, expected in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE):
             done = subprocess.run(
