@@ -121,7 +121,7 @@ def test_what_keeps_a_night_by_cron_from_running_is_mailed(home):
 @needs_flock
 def test_two_nights_by_cron_do_not_overlap(home):
     lock = home / "evaluation" / "nightly.lock"
-    with subprocess.Popen(["flock", lock, "sleep", "60"]) as held:
+    with subprocess.Popen(["flock", "--no-fork", lock, "sleep", "60"]) as held:
         while subprocess.run(["flock", "--nonblock", lock, "true"], check=False).returncode == 0:
             assert held.poll() is None
         as_cron(home)
