@@ -1,5 +1,6 @@
 """Data files -> rows: whatever `runner batch` reads, and plain text."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -150,11 +151,20 @@ def find_files(sources: Sequence[str], folder: Path, *, is_text: bool) -> None:
                 f"{shown_place(name)}: is a pipe, a device or the like; expected files, which "
                 "are read each night anew. Name some."
             )
+        if not _is_there(name) and scheme_of(name) is None and WILDCARDS.isdisjoint(name):
+            raise InputError(
+                f"{shown_place(name)}: no such file or folder; expected data. Put them there, or "
+                "correct the path."
+            )
         if is_text:
             _text_files(name)
         else:
             with input_files(name):
                 pass
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where a name is too long
 
 
 def _is_odd(path: str) -> bool:

@@ -130,9 +130,9 @@ def _do(
     try:
         with progress.task(name, task.kind):
             found = KINDS[task.kind].run(task, language_model)
-    except (PicobatchError, OSError) as e:
-        result.failed[name] = str(e)
-        say(printable(f"{name}: failed: {e}"))
+    except (PicobatchError, OSError, MemoryError) as e:
+        result.failed[name] = str(e) or "there was not enough memory"
+        say(printable(f"{name}: failed: {result.failed[name]}"))
         return
     found.elapsed_s = time.monotonic() - start_s
     result.tasks[name] = found

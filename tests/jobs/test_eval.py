@@ -318,6 +318,32 @@ def test_what_cannot_be_kept_is_said(job, tmp_path, monkeypatch):
     assert "expected a folder to write to" in err
 
 
+@pytest.mark.parametrize("step", ["write_rows", "as_bytes", "sync_folder"])
+def test_a_run_that_is_stopped_while_it_is_written_is_not_there(job, tmp_path, monkeypatch, step):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"jobs.run_folder.{step}", stop)
+    _, err = run(job, "--limit", "2", "--no-report", code=130)
+    assert "stopped by SIGINT" in err
+    assert not [*(tmp_path / "runs").iterdir()]
+
+
+def test_memory_that_is_not_there_fails_a_task_alone(job, monkeypatch):
+    right = EngineScorer.score
+
+    def short(self, wanted):
+        if len(wanted) > 20:  # two choices of ten rows
+            raise MemoryError
+        return right(self, wanted)
+
+    monkeypatch.setattr(EngineScorer, "score", short)
+    job.write_text(JOB.replace("limit = 60", "limit = 10"))
+    _, found, _ = evaluated(job, code=1)
+    assert found["failed"] == {"words": "there was not enough memory"}
+    assert found["tasks"]["choices"]["rows"] == 10
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_nothing_half_written(job, tmp_path, number):

@@ -96,7 +96,7 @@ def test_all_faults_are_told_at_once_each_where_it_stands(job):
         ("F:1: modl is no key of a job;", 'Write "model".'),
         ("F:2: threads is 0; expected a whole number from 1 to 512.", "Correct it."),
         ("F:4: gate.z is true; expected a number, 0 or more.", "Correct it."),
-        ("F:7: tasks.a.data cannot be read:", "Check the path."),
+        ("F:7: tasks.a.data cannot be read:", "no such file or folder; expected data."),
         ("F:8: tasks.a.format is 'lambda': no format of a last_word task;", 'Write "lambada"'),
         ('F:9: tasks.a.rule is 3; expected "harness" or "paper".', "Correct it."),
         ("F:10: tasks.a.limit is a list; expected a whole number, 1 or more.", "Correct it."),
