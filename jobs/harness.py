@@ -21,6 +21,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from reference import PicobatchError, __version__, load_model
+from runner.engine import is_large
 from runner.engine_scorer import EngineScorer
 from runner.errors import InputError, SettingsError
 from runner.int8 import in_int8
@@ -81,6 +82,9 @@ class PicobatchLM(TemplateLM):
         self._model = LanguageModel(computed, scorer)
         # Nothing is compared with the reference here: `runner eval` does that.
         self._generator = EngineGenerator(computed, threads=threads, check_rows=0)
+        if is_large(computed.params):  # each has a copy of the weights
+            scorer.make_room = self._generator.release
+            self._generator.make_room = scorer.release
 
     @property
     def eot_token_id(self) -> int:
