@@ -68,7 +68,6 @@ def eval_command(job: Path, *, dry_run: bool, bless: str | None, **options: Any)
         click.echo(printable(plan(spec, missing_for_report())))
         return
     night = run_job(spec, needs_baseline=options["baseline"] is not None, blessed=bless)
-    click.echo(printable(night.summary), err=True)
     click.echo(printable(str(night.folder)))
     sys.exit(night.exit_code)
 

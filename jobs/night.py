@@ -34,13 +34,10 @@ class Night:
     ----------
     folder : Path
         Of the run.
-    summary : str
-        The run in lines.
     exit_code : ExitCode
     """
 
     folder: Path
-    summary: str
     exit_code: ExitCode
 
 
@@ -79,6 +76,7 @@ def run_job(spec: JobSpec, *, needs_baseline: bool = False, blessed: str | None 
     result.gate = judge(spec, result, before).as_dict()
     result.exit_code = exit_code(result)
     folder = write_run(result, spec.output)
+    say(printable(f"{summary.text(result)}\n{check_in_words(result.check)}"))
     told = _Told()
     if not spec.is_trial:
         with told.failures("history"):
@@ -88,13 +86,13 @@ def run_job(spec: JobSpec, *, needs_baseline: bool = False, blessed: str | None 
             _write_report(spec, folder, has_baseline=before is not None)
     with told.failures(STEP_SUMMARY):
         _write_step_summary(result)
-    lines = [summary.text(result), check_in_words(result.check)]
     if blessed is not None:
-        lines.append(_bless(spec, result, folder, blessed))
+        with told.failures("--bless"):
+            _bless(spec, result, folder, blessed)
     code = ExitCode(result.exit_code)
     if told.any_failed and code in (ExitCode.DONE, ExitCode.BAD_ROWS):
         code = ExitCode.FAILED
-    return Night(folder, "\n".join(lines), code)
+    return Night(folder, code)
 
 
 class _Told:
@@ -146,11 +144,12 @@ def _write_step_summary(result: EvalResult) -> None:
         raise OutputError(f"{path}: {said}; expected a file to add to. Check it.") from None
 
 
-def _bless(spec: JobSpec, result: EvalResult, folder: Path, name: str) -> str:
+def _bless(spec: JobSpec, result: EvalResult, folder: Path, name: str) -> None:
     """Make a run a baseline, unless its figures are not to be relied on."""
     if result.exit_code in (ExitCode.FAILED, ExitCode.DISAGREES):
-        return (
+        say(
             f"not blessed: a run with exit code {result.exit_code} is no baseline. Find out why, "
             "and run again."
         )
-    return f"blessed: {bless(folder, spec.baselines, name)}"
+        return
+    say(printable(f"blessed: {bless(folder, spec.baselines, name)}"))

@@ -312,8 +312,15 @@ def test_what_cannot_be_kept_is_said(job, tmp_path, monkeypatch):
     assert found["exit_code"] == 0
     assert "history: " in err
     assert "GITHUB_STEP_SUMMARY: " in err
-    (tmp_path / "file").write_text("")
+    assert "night: not gated" in err
+    (tmp_path / "runs" / "history").unlink()
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY")
+    (tmp_path / "runs" / "baselines").write_text("a file")
     job.write_text(JOB.replace('baseline.name = "good"', ""))
+    _, _, err = evaluated(job, "--bless", "good", code=1)
+    assert "night: not gated" in err
+    assert "--bless: " in err
+    (tmp_path / "file").write_text("")
     _, err = run(job, "--no-report", "--output", tmp_path / "file" / "runs", code=1)
     assert "expected a folder to write to" in err
 
