@@ -8,9 +8,10 @@ from typing import Any
 from reference import ModelError
 from reference.models import DEMO, find_model
 from reference.published import PUBLISHED
-from runner.errors import InputError
-from runner.places import scheme_of
+from runner.errors import InputError, PlaceError
+from runner.places import place_of, scheme_of
 from runner.settings import DTYPES, MOST_THREADS, SIZE, available_threads, bytes_of
+from runner.stores import STORES
 
 from .data import find_files
 from .formats import TEXT
@@ -90,7 +91,6 @@ def load_spec(path: Path, output: Path | None = None, *, finds_files: bool = Tru
     name = name or path.stem
     told_output = root.take("output", text(default=f"runs/{name}"))
     output = output or _local(root, "output", told_output, folder)
-    history = root.take("history", text())
     baseline = root.table("baseline")
     baseline_name = baseline.take("name", name_shape())
     baselines = baseline.take("folder", text())
@@ -104,7 +104,7 @@ def load_spec(path: Path, output: Path | None = None, *, finds_files: bool = Tru
         file=path,
         sha256=file.sha256,
         output=output,
-        history=str(output / "history") if history is None else below(folder, history),
+        history=_history(root, folder, output),
         baselines=(
             output / "baselines"
             if baselines is None
@@ -132,9 +132,20 @@ def load_spec(path: Path, output: Path | None = None, *, finds_files: bool = Tru
     return spec
 
 
-def below(folder: Path, path: str) -> str:
-    """A path of the job file from where the program runs; addresses stay as they are."""
-    return path if scheme_of(path) is not None else str(folder / path)
+def _history(root: Table, folder: Path, output: Path) -> str:
+    """A folder, or an address of an object store; nobody is asked whether it is there."""
+    told: str | None = root.take("history", text())
+    if told is None:
+        return str(output / "history")
+    scheme = scheme_of(told)
+    history = told if scheme is not None else str(folder / told)
+    if scheme in STORES:
+        return history
+    try:
+        place_of(history)
+    except PlaceError as e:
+        root.fault("history", f"is no place to add to: {e}")
+    return history
 
 
 def _local(table: Table, key: str, path: str, folder: Path) -> Path:

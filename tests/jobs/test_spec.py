@@ -128,6 +128,15 @@ def test_all_faults_are_told_at_once_each_where_it_stands(job):
         ("model = 'nowhere'", "F:1: model cannot be had: "),
         ("output = 's3://b/k'", "F:1: output is 's3://b/k'; expected a folder of this machine."),
         ('output = "a\\u0000b"', "F:1: output is 'a\\x00b'; expected a folder of this machine."),
+        (
+            "history = 'ftp://h/x'",
+            "F:1: history is no place to add to: ftp://h/x: ftp:// is unknown;",
+        ),
+        (
+            "history = 'http://h/x'",
+            "F:1: history is no place to add to: http://h/x: can only be read",
+        ),
+        ('history = "a\\u0000b"', "F:1: history is no place to add to: "),
         ("name = '../x'", "F:1: name is '../x'; expected a name of letters, digits,"),
         ('name = "\\u001b[2J"', "F:1: name is '\\x1b[2J'; expected a name"),
         ('"\\u001b[2J" = 1', 'F:1: "\\x1b[2J" is no key of a job;'),
