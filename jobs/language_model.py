@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from reference import Model, TokenizerError
+from reference import Model, Tokenizer, TokenizerError
 from runner.records import Reject
 from runner.score import Continuation, Scored, Scorer
 
@@ -119,10 +119,7 @@ class LanguageModel:
 
     def decode(self, ids: Ids) -> str:
         """The text of tokens; U+FFFD where a padded vocabulary's model chose one that is none."""
-        try:
-            return self.tokenizer.decode(ids)
-        except TokenizerError:
-            return "\N{REPLACEMENT CHARACTER}"
+        return decoded(self.tokenizer, ids)
 
     def beginning(self) -> list[int]:
         """What stands for an empty context.
@@ -164,7 +161,7 @@ class LanguageModel:
         if not tokens:
             return Unscorable(NO_TOKENS)
         if not context:
-            return Unscorable(NO_CONTEXT)
+            return Unscorable(NO_END_OF_TEXT if self.tokenizer.eos_id is None else NO_CONTEXT)
         if len(tokens) > self.n_ctx:
             return Unscorable(
                 f"the continuation has {len(tokens)} tokens; expected at most n_ctx = {self.n_ctx}"
@@ -189,6 +186,14 @@ class LanguageModel:
             _joined([next(scored) for _ in some]) if isinstance(some, list) else some
             for some in wanted
         ]
+
+
+def decoded(tokenizer: Tokenizer, ids: Ids) -> str:
+    """The text of tokens; U+FFFD where one of them is none, as a padded vocabulary has some."""
+    try:
+        return tokenizer.decode(ids)
+    except TokenizerError:
+        return "\N{REPLACEMENT CHARACTER}"
 
 
 def windows(ids: Ids, n_ctx: int) -> Iterator[Continuation]:

@@ -49,12 +49,12 @@ def last_tokens(
     texts: Sequence[str], model: LanguageModel
 ) -> tuple[list[Ending], list[TextScore | Unscorable]]:
     """The last token of each text; before a text of one token stands end-of-text."""
+    begin = [] if model.tokenizer.eos_id is None else model.beginning()
     endings, pairs = [], []
     for text in texts:
         ids = model.encode(text)
-        context = ids[:-1] or model.beginning()
         endings.append((model.decode(ids[:-1]), model.decode(ids[-1:])))
-        pairs.append((context, ids[-1:]))
+        pairs.append((ids[:-1] or begin, ids[-1:]))
     return endings, model.loglikelihood_tokens(pairs)
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from jobs import score_check
 from jobs.score_check import (
     SampledScorer,
     as_check,
@@ -17,12 +18,14 @@ from jobs.score_check import (
     check_scores,
     compare_scores,
 )
+from reference import HParams
 from reference.gpt2 import gpt2
 from runner.check_report import CheckReport
 from runner.comparison import TOLERANCE
 from runner.engine_scorer import EngineScorer
 from runner.int8 import in_int8
 from runner.score import Continuation, ReferenceScorer, Scored
+from tests.laws.sequences import model_of
 
 
 class Silent:
@@ -128,6 +131,33 @@ def test_weights_that_are_rounded_another_way_are_found(demo):
     """An engine with int8 weights in a job that is said to be float32."""
     kept = asked(EngineScorer(in_int8(demo), 1), requests(demo))
     assert not check_scores(kept, demo).agrees
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int8"])
+def test_a_request_is_compared_in_stretches_as_in_one(demo, dtype, monkeypatch):
+    model, float32 = (in_int8(demo), demo) if dtype == "int8" else (demo, None)
+    tokens = np.random.default_rng(0).integers(0, 2000, 150).tolist()
+    kept = asked(EngineScorer(model, 1), [Continuation([1], tokens)])
+    cut = check_scores(kept, model, float32)
+    monkeypatch.setattr(score_check, "STRETCH_TOKENS", 1000)
+    whole = check_scores(kept, model, float32)
+    assert (cut.rows, cut.positions, cut.agrees) == (1, 150, True)
+    assert (cut.max_abs_diff, cut.tolerance) == (whole.max_abs_diff, whole.tolerance)
+    assert cut.mean_abs_diff == pytest.approx(whole.mean_abs_diff)
+    assert cut.top1_agreement == whole.top1_agreement
+    if float32:
+        assert cut.int8.kl_divergence == pytest.approx(whole.int8.kl_divergence)
+    wrong = replace(kept[0], found=replace(kept[0].found, logprobs=kept[0].found.logprobs.copy()))
+    wrong.found.logprobs[140] = 0  # in the last stretch
+    assert check_scores([wrong], model, float32).offending_rows == 1
+
+
+def test_a_token_that_has_no_text_can_be_compared(demo, random_params):
+    """A padded vocabulary: the model has embeddings beyond the tokenizer's."""
+    hparams = HParams(n_vocab=len(demo.tokenizer) + 8, n_ctx=32, n_embd=16, n_head=2, n_layer=1)
+    model = model_of(hparams, random_params(hparams), demo.tokenizer)
+    kept = asked(EngineScorer(model, 1), [Continuation([1], [2, len(demo.tokenizer) + 3])])
+    assert check_scores(kept, model).agrees
 
 
 @pytest.mark.parametrize(("gap", "is_near"), [(0.015, True), (0.025, False)])

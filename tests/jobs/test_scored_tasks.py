@@ -5,6 +5,7 @@ Their figures are held to the harness' in `test_lm_eval.py`.
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from jobs.language_model import LanguageModel
 from jobs.results import SCALES, weighted_mean
 from jobs.task_spec import TaskSpec
 from jobs.tasks import KINDS
+from reference import Tokenizer
 from runner.score import ReferenceScorer, Scored
 
 
@@ -79,6 +81,19 @@ def test_the_papers_rule_asks_for_the_last_token(demo, model, tmp_path):
     assert by_word.expected == " Bern"
     assert by_word.values["loglikelihood"] < row.values["loglikelihood"]
     assert result.rows[1].prompt == ""  # a text of one token, after end-of-text
+
+
+@pytest.mark.parametrize("rule", ["harness", "paper"])
+def test_without_end_of_text_a_first_token_has_no_score(demo, tmp_path, rule):
+    bare = {text: place for text, place in demo.tokenizer.vocab.items() if "|" not in text}
+    tokenizer = Tokenizer(bare | {"|": demo.tokenizer.vocab["|"]}, demo.tokenizer.merges)
+    assert tokenizer.eos_id is None
+    rows = [{"text": "A"}, {"text": "One, two"}]
+    like = told(replace(demo, tokenizer=tokenizer), lambda _: -1.0)
+    result = run(like, tmp_path, "last_word", rows, rule=rule)
+    assert [row.prompt for row in result.rows] == ["One,"]
+    assert [bad.where for bad in result.bad_rows] == [f"{tmp_path}/a.jsonl:1"]
+    assert "no end-of-text token" in result.bad_rows[0].reason
 
 
 def test_choices_by_probability_and_per_character(demo, tmp_path):
