@@ -88,13 +88,19 @@ class PicobatchLM(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        """End-of-text, which also stands before a text."""
+        """End-of-text, which also stands before a text where the model names no other token."""
         if (eos_id := self._model.tokenizer.eos_id) is None:
             raise InputError(
                 f"{self._asked}: its vocabulary has no end-of-text; expected one, as a text's "
                 "first token is scored after it. Name it in the model's tokenizer files."
             )
         return eos_id
+
+    @property
+    def prefix_token_id(self) -> int:
+        """The token that stands before a text."""
+        bos_id = self._model.tokenizer.bos_id
+        return self.eot_token_id if bos_id is None else bos_id
 
     @property
     def max_length(self) -> int:

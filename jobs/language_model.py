@@ -2,7 +2,8 @@
 
 White space at the end of a context moves to the continuation. The tokens of a continuation are
 those that the context and it have together beyond the context's own; the model is fed the context's
-tokens and then those. An empty context is end-of-text. Of what is too long the end is kept.
+tokens and then those. An empty context is end-of-text, or what else a model's tokenizer has to
+stand before texts (`bos_token`). Of what is too long the end is kept.
 
 Where the harness fails, a pair is `Unscorable`: its context is white space only, its continuation
 has no token of its own because it is empty or vanishes in a merge with the context, or it is longer
@@ -129,9 +130,9 @@ class LanguageModel:
         TokenizerError
             Where the model has no such token.
         """
-        if self.tokenizer.eos_id is None:
+        if self.tokenizer.bos_id is None:
             raise TokenizerError(NO_END_OF_TEXT)
-        return [self.tokenizer.eos_id]
+        return [self.tokenizer.bos_id]
 
     def generate(
         self, prompts: Sequence[str], max_new_tokens: int, stop: Sequence[str] = ()
@@ -161,7 +162,7 @@ class LanguageModel:
         if not tokens:
             return Unscorable(NO_TOKENS)
         if not context:
-            return Unscorable(NO_END_OF_TEXT if self.tokenizer.eos_id is None else NO_CONTEXT)
+            return Unscorable(NO_END_OF_TEXT if self.tokenizer.bos_id is None else NO_CONTEXT)
         if len(tokens) > self.n_ctx:
             return Unscorable(
                 f"the continuation has {len(tokens)} tokens; expected at most n_ctx = {self.n_ctx}"

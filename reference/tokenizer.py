@@ -65,11 +65,13 @@ class Tokenizer:
         special one without being named here.
     eos_id : int, optional
         The token that ends a text; by default `<|endoftext|>`, where the vocabulary has it.
+    bos_id : int, optional
+        The token that stands before a text; by default the one that ends it.
 
     Attributes
     ----------
-    eos_id : int or None
-        The token that ends a text.
+    eos_id, bos_id : int or None
+        The token that ends a text, and the one that stands before it.
 
     Raises
     ------
@@ -87,6 +89,7 @@ class Tokenizer:
         merges: Sequence[tuple[str, str]],
         added: Sequence[AddedToken] = (),
         eos_id: int | None = None,
+        bos_id: int | None = None,
     ) -> None:
         letters = byte_letters()
         self.vocab = dict(vocab)
@@ -109,6 +112,7 @@ class Tokenizer:
         if eos_id is None and END_OF_TEXT in self.added:
             eos_id = self.added[END_OF_TEXT].token_id
         self.eos_id = eos_id
+        self.bos_id = eos_id if bos_id is None else bos_id
         try:
             self._byte_ids = [vocab[letter] for letter in sorted(letters, key=letters.__getitem__)]
         except KeyError as e:

@@ -94,8 +94,10 @@ def read_tokenizer(
     added = [t for t in added if n_vocab is None or t.token_id < n_vocab or not t.special]
     if eos_id not in {*vocab.values(), *(token.token_id for token in added)}:
         eos_id = None
+    begins = _begins(directory, settings)
+    ids = vocab | {token.content: token.token_id for token in added}
     try:
-        return Tokenizer(vocab, merges, added, eos_id)
+        return Tokenizer(vocab, merges, added, eos_id, ids.get(begins) if begins else None)
     except TokenizerError as e:
         raise TokenizerError(f"{directory}: {e}") from None
 
@@ -195,6 +197,14 @@ def _read_added(
                 f"{WHOLE if known else CONFIG}. {REMEDY}"
             )
     return list(found.values())
+
+
+def _begins(directory: Path, settings: Mapping[str, Any]) -> str | None:
+    """The text of the token that stands before others, found as transformers does."""
+    own = {} if settings.get("added_tokens_decoder") else _read_optional(directory / SPECIAL)
+    token = ({"bos_token": END_OF_TEXT, **settings} | own)["bos_token"]
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
 
 
 def _special(settings: Mapping[str, Any]) -> set[str]:

@@ -30,15 +30,19 @@ def write_tokenizer(tokenizer: Tokenizer, directory: Path, n_ctx: int | None = N
     )
     _write_json(directory / "vocab.json", tokenizer.vocab)
     added = list(tokenizer.added.values())
-    ends = [t.content for t in added if t.token_id == tokenizer.eos_id]
-    ends += [text for text, token_id in tokenizer.vocab.items() if token_id == tokenizer.eos_id]
+    texts = {i: text for text, i in tokenizer.vocab.items()} | {
+        t.token_id: t.content for t in added
+    }
     config: dict[str, Any] = {
         "tokenizer_class": "GPT2Tokenizer",
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,  # else "did n't" comes back as "didn't"
     }
-    if ends:
-        config |= dict.fromkeys(["bos_token", "eos_token", "unk_token", "pad_token"], ends[0])
+    if tokenizer.eos_id in texts:
+        end = texts[tokenizer.eos_id]
+        config |= dict.fromkeys(["bos_token", "eos_token", "unk_token", "pad_token"], end)
+    if tokenizer.bos_id in texts:
+        config["bos_token"] = texts[tokenizer.bos_id]
     if n_ctx is not None:
         config["model_max_length"] = n_ctx
     config["added_tokens_decoder"] = {str(t.token_id): _flags(t) for t in added}

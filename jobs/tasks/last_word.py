@@ -49,7 +49,7 @@ def last_tokens(
     texts: Sequence[str], model: LanguageModel
 ) -> tuple[list[Ending], list[TextScore | Unscorable]]:
     """The last token of each text; before a text of one token stands end-of-text."""
-    begin = [] if model.tokenizer.eos_id is None else model.beginning()
+    begin = [] if model.tokenizer.bos_id is None else model.beginning()
     endings, pairs = [], []
     for text in texts:
         ids = model.encode(text)

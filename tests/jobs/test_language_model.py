@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.language_model import LanguageModel, TextScore, Unscorable, windows
+from reference import Tokenizer
 from runner.score import Scored
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -142,6 +143,15 @@ def test_an_empty_context_is_end_of_text_once(demo):
     model.loglikelihood([("", "A text"), ("", "<|endoftext|>A text")])
     assert asked_of(model)[0] == asked_of(model)[1]
     assert asked_of(model)[0][0] == [demo.tokenizer.eos_id]
+
+
+def test_texts_begin_with_the_token_that_the_tokenizer_names(demo):
+    tokenizer = Tokenizer(demo.tokenizer.vocab, demo.tokenizer.merges, bos_id=7)
+    model = model_of(tokenizer)
+    model.loglikelihood([("", "A text")])
+    model.loglikelihood_rolling(["A text"])
+    assert asked_of(model) == [([7], tokenizer.encode("A text"))] * 2
+    assert tokenizer.eos_id == demo.tokenizer.eos_id
 
 
 def test_an_empty_text_has_a_score_of_nothing(demo):

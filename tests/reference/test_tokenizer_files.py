@@ -369,3 +369,34 @@ def test_an_added_token_with_the_id_of_another(demo):
         Tokenizer(
             demo.tokenizer.vocab, demo.tokenizer.merges, [AddedToken("foo", 5, special=False)]
         )
+
+
+# What transformers 5.24 makes of these files, run beside them.
+@pytest.mark.parametrize(
+    ("config", "special", "begins"),
+    [
+        ({}, {}, "<|endoftext|>"),
+        ({"bos_token": "Ġthe"}, {}, "Ġthe"),
+        ({"bos_token": {"content": "Ġthe"}}, {}, "Ġthe"),
+        ({}, {"bos_token": "Ġof"}, "Ġof"),
+        ({"bos_token": "Ġthe"}, {"bos_token": "Ġof"}, "Ġof"),
+        ({"bos_token": "Ġthe", "added_tokens_decoder": {"#": 1}}, {"bos_token": "Ġof"}, "Ġthe"),
+        ({"added_tokens_decoder": {"#": 1}}, {"bos_token": "Ġof"}, "<|endoftext|>"),
+        ({"bos_token": None}, {}, "Ġto"),  # none: the one that ends a text
+        ({"eos_token": "Ġthe"}, {}, "<|endoftext|>"),
+    ],
+)
+def test_the_token_that_stands_before_a_text(demo, tmp_path, config, special, begins):
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(DEMO_DIR / name, tmp_path)
+    vocab = demo.tokenizer.vocab
+    if "added_tokens_decoder" in config:
+        config = config | {"added_tokens_decoder": {str(vocab["Ġthe"]): {"content": "Ġthe"}}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps(special))
+    tokenizer = read_tokenizer(tmp_path, eos_id=vocab["Ġto"])
+    assert (tokenizer.eos_id, tokenizer.bos_id) == (vocab["Ġto"], vocab[begins])
+    again = tmp_path / "again"
+    again.mkdir()
+    write_tokenizer(tokenizer, again)
+    assert read_tokenizer(again, tokenizer.eos_id).bos_id == tokenizer.bos_id
