@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise, takewhile
 from typing import TypeAlias
 
@@ -29,25 +29,40 @@ Ids: TypeAlias = tuple[int, ...]
 
 @dataclass
 class Planned:
-    """A row, and where its scores belong.
+    """What a row is to hold, and where its scores belong.
 
     Attributes
     ----------
-    row : ScoreRow
+    context : Ids
     header : Ids
-        A beginning of its context that other rows have too.
-    places : list of (int, slice)
-        For each continuation, its number among those that are asked for, and where in the row's
-        scores its own stand.
+        A beginning of the context that other rows have too.
+    continuations : list of (int, Ids)
+        Each with its number among those that are asked for.
+    n_tokens, n_scores : int
+        Of the row.
     """
 
-    row: ScoreRow
+    context: Ids
     header: Ids
-    places: list[tuple[int, slice]]
+    continuations: list[tuple[int, Ids]] = field(default_factory=list)
+    n_scores: int = 0
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.context) + self.n_scores - len(self.continuations)
 
     @property
     def goes_alone(self) -> bool:
-        return bool(self.header) or len(self.row.read) > MOST_SCORES
+        return bool(self.header) or self.n_scores > MOST_SCORES
+
+    def add(self, number: int, tokens: Ids) -> None:
+        self.continuations.append((number, tokens))
+        self.n_scores += len(tokens)
+
+    def row(self) -> tuple[ScoreRow, list[tuple[int, slice]]]:
+        """The row, which takes memory, and where in its scores those of each number stand."""
+        row = ScoreRow(list(self.context))
+        return row, [(number, row.add(tokens)) for number, tokens in self.continuations]
 
 
 class EngineScorer:
@@ -100,24 +115,27 @@ class EngineScorer:
         ]
         times = np.bincount(asked, minlength=len(numbers)).tolist()
         found: dict[int, Scored] = {}
-        for planned, logprobs, greedy in self._scores(plan(numbers)):
-            for number, at in planned.places:
+        for places, logprobs, greedy in self._scores(plan(numbers)):
+            for number, at in places:
                 found[number] = Scored(logprobs[at].copy(), greedy[at].copy())
-            self._advance(sum(times[number] for number, _ in planned.places))
+            self._advance(sum(times[number] for number, _ in places))
         return [found[number] for number in asked]
 
-    def _scores(self, rows: Sequence[Planned]) -> Iterator[tuple[Planned, FloatArray, IntArray]]:
+    def _scores(
+        self, rows: Sequence[Planned]
+    ) -> Iterator[tuple[list[tuple[int, slice]], FloatArray, IntArray]]:
         """Run all rows, in whatever order is fast."""
         held: Ids = ()  # whose keys and values are there
         for planned in sorted((p for p in rows if p.goes_alone), key=lambda p: p.header):
             known = common(held, planned.header)
             held = planned.header
-            scores = [self.engine.score_alone(planned.row, *s) for s in stretches(planned, known)]
+            row, places = planned.row()
+            scores = [self.engine.score_alone(row, *s) for s in stretches(planned, known)]
             logprobs, greedy = (np.concatenate(arrays) for arrays in zip(*scores, strict=True))
-            yield planned, logprobs, greedy
+            yield places, logprobs, greedy
         for together in batches([p for p in rows if not p.goes_alone]):
-            found = self.engine.score([planned.row for planned in together])
-            yield from zip(together, *found, strict=True)
+            made, places_of = zip(*(planned.row() for planned in together), strict=True)
+            yield from zip(places_of, *self.engine.score(made), strict=True)
 
 
 def plan(wanted: Iterable[tuple[Ids, Ids]]) -> list[Planned]:
@@ -133,10 +151,10 @@ def plan(wanted: Iterable[tuple[Ids, Ids]]) -> list[Planned]:
         first = True
         for number, tokens in continuations:
             apart = len(context) < SHARED_TOKENS
-            if first or apart or len(rows[-1].row.read) + len(tokens) > MOST_SCORES:
-                rows.append(Planned(ScoreRow(list(context)), header, []))
+            if first or apart or rows[-1].n_scores + len(tokens) > MOST_SCORES:
+                rows.append(Planned(context, header))
                 first = False
-            rows[-1].places.append((number, rows[-1].row.add(tokens)))
+            rows[-1].add(number, tokens)
     return rows
 
 
@@ -145,27 +163,27 @@ def stretches(planned: Planned, known: int) -> list[tuple[int, int]]:
 
     Several continuations stay together: none may see another, so none may be past.
     """
-    row, past = planned.row, len(planned.header)
-    ends = list(range(past, len(row.ids), MOST_SCORES)) if len(row.starts) == 1 else [past]
+    past, n_tokens = len(planned.header), planned.n_tokens
+    ends = [past] if len(planned.continuations) > 1 else [*range(past, n_tokens, MOST_SCORES)]
     starts = [known] if known < past else []
-    return [*pairwise([*starts, *ends, len(row.ids)])]
+    return [*pairwise([*starts, *ends, n_tokens])]
 
 
 def batches(rows: Iterable[Planned]) -> Iterator[list[Planned]]:
     """Rows in groups of similar length, each group at most `MOST_TOKENS` and `MOST_SCORES`."""
 
     def size(planned: Planned) -> tuple[int, int]:
-        return len(planned.row.read).bit_length(), len(planned.row.ids)
+        return planned.n_scores.bit_length(), planned.n_tokens
 
     group: list[Planned] = []
     n_tokens = n_scores = 0
     for planned in sorted(rows, key=size, reverse=True):
-        n_tokens = max(n_tokens, len(planned.row.ids))
-        n_scores = max(n_scores, len(planned.row.read))
+        n_tokens = max(n_tokens, planned.n_tokens)
+        n_scores = max(n_scores, planned.n_scores)
         n = len(group) + 1
         if group and (n * n_tokens > MOST_TOKENS or n * n_scores > MOST_SCORES):
             yield group
-            group, n_tokens, n_scores = [], len(planned.row.ids), len(planned.row.read)
+            group, n_tokens, n_scores = [], planned.n_tokens, planned.n_scores
         group.append(planned)
     if group:
         yield group

@@ -165,14 +165,17 @@ def test_rows_keep_within_what_is_taken_at_once(monkeypatch):
     context = tuple(range(20))
     choices = [(context, tuple(range(n, n + 30))) for n in range(7)]
     rows = plan([*choices, ((1,), tuple(range(200)))])
-    assert [len(planned.places) for planned in rows] == [2, 2, 2, 1, 1]
+    assert [len(planned.continuations) for planned in rows] == [2, 2, 2, 1, 1]
+    for planned in rows:
+        row, _ = planned.row()
+        assert (planned.n_tokens, planned.n_scores) == (len(row.ids), len(row.read))
     assert stretches(rows[-1], 0) == [(0, 64), (64, 128), (128, 192), (192, 200)]
-    assert stretches(rows[0], 0) == [(0, len(rows[0].row.ids))]
+    assert stretches(rows[0], 0) == [(0, rows[0].n_tokens)]
     groups = list(batches([planned for planned in rows if not planned.goes_alone]))
     assert sum(map(len, groups)) == 4
     for group in groups:
-        longest = max(len(planned.row.ids) for planned in group)
-        most = max(len(planned.row.read) for planned in group)
+        longest = max(planned.n_tokens for planned in group)
+        most = max(planned.n_scores for planned in group)
         assert len(group) == 1 or (len(group) * longest <= 128 and len(group) * most <= 64)
 
 
