@@ -15,8 +15,10 @@ from .finding import FAILING, MISSING, NEW, THRESHOLD, Finding, breach, compare,
 from .job_spec import JobSpec
 from .results import EvalResult, Metric, RowResult, TaskResult
 from .task_spec import TaskSpec
+from .tasks import KINDS
 
 PASSED, FAILED, NOT_GATED = "passed", "failed", "not gated"
+HASH_SHOWN = 8  # characters
 SIZES = ("n_embd", "n_layer", "n_ctx", "n_vocab")
 
 
@@ -45,7 +47,8 @@ class Gate:
     baseline : dict or None
         `name`, `run` and `started` of what it was compared with.
     findings : list of Finding
-        One for each metric that was compared, and one for each threshold that is not kept.
+        One for each metric that was compared, and one for each threshold that is not kept. None
+        of metrics that nothing can be held to, such as a speed.
     flipped : list of Flip
         First those that are wrong now.
     notes : list of str
@@ -79,19 +82,25 @@ def judge(spec: JobSpec, now: EvalResult, before: EvalResult | None) -> Gate:
     """
     findings: list[Finding] = []
     flipped: list[Flip] = []
+    notes = _notes(spec, now, before)
     old_tasks = before.tasks if before else {}
     for name in dict.fromkeys((*spec.tasks, *now.tasks, *old_tasks)):
         task, old = now.tasks.get(name), old_tasks.get(name)
         wanted = spec.tasks.get(name) or TaskSpec(name, "")
         rows, old_rows = keyed(task.rows if task else []), keyed(old.rows if old else [])
         findings += _missing(wanted, task, old, now.failed.get(name))
+        ungated = KINDS[wanted.kind].ungated if wanted.kind in KINDS else {}
         for metric in task.metrics if task else []:
+            if metric.name in ungated:
+                continue
             was = _metric(old, metric.name)
             if was is not None:
                 allow = wanted.allow.get(metric.name)
                 findings.append(compare(name, metric, was, rows, old_rows, allow, spec.z))
             findings += _alone(wanted, metric, was, compares=before is not None)
         flipped += _flipped(name, rows, old_rows)
+        if task and old and rows.keys() != old_rows.keys():
+            notes.append(_other_rows(name, rows, old_rows))
     is_held = before is not None or any(task.thresholds for task in spec.tasks.values())
     fails = any(finding.fails for finding in findings)
     return Gate(
@@ -105,7 +114,7 @@ def judge(spec: JobSpec, now: EvalResult, before: EvalResult | None) -> Gate:
         },
         findings,
         sorted(flipped, key=lambda flip: flip.is_correct),
-        _notes(spec, now, before),
+        notes,
     )
 
 
@@ -187,16 +196,26 @@ def _flipped(
             )
 
 
+def _other_rows(task: str, rows: Mapping[Key, RowResult], old_rows: Mapping[Key, RowResult]) -> str:
+    same = len(rows.keys() & old_rows.keys())
+    return (
+        f"other rows than the baseline's: {task} has {same:,} of its {len(old_rows):,}, and "
+        f"{len(rows) - same:,} more"
+    )
+
+
 def _notes(spec: JobSpec, now: EvalResult, before: EvalResult | None) -> list[str]:
     if before is None:
         name = spec.baseline or "NAME"
+        where = f" in {spec.baselines}" if spec.baseline else ""
         held = (
             "only thresholds are judged"
             if any(task.thresholds for task in spec.tasks.values())
             else "nothing is judged"
         )
         return [
-            f"no baseline yet: {held}; make this one with `runner eval {spec.file} --bless {name}`"
+            f"no baseline yet{where}: {held}; make this one with "
+            f"`runner eval {spec.file} --bless {name}`"
         ]
     return [
         f"the baseline is of another {what}: {old}; this run has {new}"
@@ -209,6 +228,9 @@ def _told_apart(now: EvalResult, before: EvalResult) -> Iterator[tuple[str, Any,
     """What both runs should have in common: what it is, in the baseline, and now."""
     yield "job", before.job["name"], now.job["name"]
     yield "dtype", before.model["dtype"], now.model["dtype"]
+    tokenizer, now_tokenizer = (of.model.get("tokenizer_sha256") for of in (before, now))
+    if tokenizer and now_tokenizer:  # what older runs do not tell
+        yield "tokenizer", str(tokenizer)[:HASH_SHOWN], now_tokenizer[:HASH_SHOWN]
     sizes, now_sizes = before.model["hparams"], now.model["hparams"]
     for name in SIZES:
         yield f"model size, {name}", sizes.get(name), now_sizes.get(name)

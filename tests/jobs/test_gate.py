@@ -118,6 +118,16 @@ def test_rows_that_changed_are_compared_without_pairs_and_counted():
     assert found.stderr == pytest.approx(one * math.sqrt(2))
 
 
+@pytest.mark.parametrize(
+    ("n_now", "n_before", "said"),
+    [(2, 30, "2 of its 30, and 0 more"), (30, 4, "4 of its 4, and 26 more")],
+)
+def test_rows_that_only_one_run_has_are_no_secret(n_now, n_before, said):
+    """A file that lost its hard rows makes a model look better."""
+    gate = judge(spec(), run(*RIGHT[:n_now]), run(*RIGHT[:n_before]))
+    assert gate.notes == [f"other rows than the baseline's: t has {said}"]
+
+
 def alone(value, name="ratio", stderr=None, *, better=True):
     """A metric that follows from no rows."""
     return Metric(name, value, stderr, 5, better)
@@ -140,6 +150,15 @@ def test_without_rows_allow_alone_decides():
     now, before = with_metric(0.8, better=False), with_metric(1.0, better=False)
     assert finding(judge(spec(), now, before), "ratio").verdict == "better"
     assert judge(spec(allow={"ratio": 0.1}), before, now).failed
+
+
+def test_a_speed_is_neither_better_nor_worse():
+    wanted = spec()
+    wanted.tasks["t"] = replace(wanted.tasks["t"], kind="throughput")
+    now, before = (with_metric(speed, "tokens_per_s") for speed in (10.0, 1000.0))
+    gate = judge(wanted, now, before)
+    assert (gate.verdict, ("t", "tokens_per_s") in verdicts(gate)) == ("passed", False)
+    assert judge(wanted, run(*RIGHT[:5]), before).failed  # it has to be there
 
 
 def test_without_rows_standard_errors_count_where_there_are_some():
@@ -229,7 +248,7 @@ def test_thresholds_hold_without_a_baseline(bounds, fails):
     assert gate.failed == fails
     assert gate.baseline is None
     assert verdicts(gate) == ({("t", "acc"): "threshold"} if fails else {})
-    assert "no baseline yet: only thresholds are judged" in gate.notes[0]
+    assert "no baseline yet in baselines: only thresholds are judged" in gate.notes[0]
     assert "--bless good" in gate.notes[0]
 
 
@@ -249,11 +268,20 @@ def test_nothing_to_hold_it_to():
 def test_another_baseline_is_compared_and_said():
     before = run(*RIGHT, job="other")
     before.model = before.model | {"dtype": "int8", "hparams": {"n_embd": 16, "n_layer": 2}}
+    before.model["tokenizer_sha256"] = "a1b2c3d4" * 8
     before.kinds = {"t": "greedy"}
-    gate = judge(spec(), run(*RIGHT), before)
+    now = run(*RIGHT)
+    now.model = now.model | {"tokenizer_sha256": "e5f6a7b8" * 8}
+    gate = judge(spec(), now, before)
     assert gate.verdict == "passed"
     said = "\n".join(gate.notes)
-    for part in ("job: other", "dtype: int8", "n_embd: 16", "kind of task, t: greedy"):
+    for part in (
+        "another tokenizer: a1b2c3d4; this run has e5f6a7b8",
+        "job: other",
+        "dtype: int8",
+        "n_embd: 16",
+        "kind of task, t: greedy",
+    ):
         assert part in said
     assert "n_layer" not in said
 

@@ -166,7 +166,10 @@ def test_a_run_that_fails_says_where_and_why():
 def test_the_first_night():
     said = text(gated(run(1), None))
     assert said.startswith("demo: not gated; demo, float32")
-    assert "note: no baseline yet: nothing is judged; make this one with `runner eval" in said
+    assert (
+        "note: no baseline yet in baselines: nothing is judged; make this one with `runner eval"
+        in said
+    )
     assert "REG" not in said
 
 
