@@ -75,8 +75,10 @@ def run_job(spec: JobSpec, *, needs_baseline: bool = False, blessed: str | None 
     result = evaluate(spec)
     result.gate = judge(spec, result, before).as_dict()
     result.exit_code = exit_code(result)
-    folder = write_run(result, spec.output)
-    say(printable(f"{summary.text(result)}\n{check_in_words(result.check)}"))
+    try:
+        folder = write_run(result, spec.output)
+    finally:  # hours of work are not lost as a whole
+        say(printable(f"{summary.text(result)}\n{check_in_words(result.check)}"))
     told = _Told()
     if not spec.is_trial:
         with told.failures("history"):
@@ -87,7 +89,7 @@ def run_job(spec: JobSpec, *, needs_baseline: bool = False, blessed: str | None 
     with told.failures(STEP_SUMMARY):
         _write_step_summary(result)
     if blessed is not None:
-        with told.failures("--bless"):
+        with told.failures("not blessed"):
             _bless(spec, result, folder, blessed)
     code = ExitCode(result.exit_code)
     if told.any_failed and code in (ExitCode.DONE, ExitCode.BAD_ROWS):

@@ -45,7 +45,7 @@ class TaskProgress:
     def expect(self, n_requests: int) -> None:
         """Count requests that are about to be scored."""
         self._wanted += n_requests
-        if not sys.stderr.isatty():
+        if sys.stderr is None or not sys.stderr.isatty():
             return
         if self._bar is None:
             self._bar = _bar(self._name)

@@ -1,5 +1,6 @@
 """How far a download is: a bar on a terminal, plain lines elsewhere, on stderr."""
 
+import contextlib
 import sys
 import time
 
@@ -9,8 +10,10 @@ PLAIN_INTERVAL_S = 10.0
 
 
 def say(text: str) -> None:
-    """A line on stderr."""
-    sys.stderr.write(f"{text}\n")
+    """A line on stderr; where that is closed or full, the work goes on."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"{text}\n")
 
 
 class ByteProgress:

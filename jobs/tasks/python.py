@@ -7,8 +7,8 @@ task's data, each a dict as the file has it (none where there is no data), and t
     def spelling(task_rows: list[dict[str, Any]], model: LanguageModel) -> TaskResult
 
 and returns one of three things: a `TaskResult`; a dict of metrics' names and numbers; or a list of
-`RowResult`, whose `values` become metrics, the mean of each. More is taken to be better, but for
-those that `lower_is_better` names.
+`RowResult`, whose `values` become metrics, the mean of each over the rows that have it. More is
+taken to be better, but for those that `lower_is_better` names.
 """
 
 import importlib
@@ -18,7 +18,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, redirect_stdout
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
@@ -54,7 +54,8 @@ def run(spec: TaskSpec, model: LanguageModel) -> TaskResult:
     """
     data = _data(spec)
     rows = [row.columns for row in data.rows]
-    with _importable(spec.folder):
+    # What it prints is no result; where it goes, the paths of the job would follow.
+    with _importable(spec.folder), chdir("."), redirect_stdout(sys.stderr):
         function = _called(spec, _function, spec)
         returned = _called(spec, function, rows, model)
     found = _result(spec, returned, len(rows))
@@ -145,10 +146,14 @@ def _result(spec: TaskSpec, returned: Any, n_rows: int) -> TaskResult:
     ]
     if found is not returned and found.rows:
         found.metrics = [
-            replace(mean_metric(found.rows, name), higher_is_better=_is_more_better(spec, name))
-            for name in found.rows[0].values
-            if all(name in row.values for row in found.rows)
+            replace(
+                mean_metric([row for row in found.rows if name in row.values], name),
+                higher_is_better=_is_more_better(spec, name),
+            )
+            for name in dict.fromkeys(name for row in found.rows for name in row.values)
         ]
+    if not found.metrics:
+        raise _refused(spec, "no metric", EXPECTED)
     return found
 
 
@@ -193,7 +198,10 @@ def _refused(spec: TaskSpec, found: str, expected: str) -> InputError:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, Real)
+    try:
+        return isinstance(value, Real) and isinstance(float(value), float)
+    except OverflowError:  # an integer of many digits
+        return False
 
 
 def _is_more_better(spec: TaskSpec, metric: str) -> bool:

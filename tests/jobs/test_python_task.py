@@ -1,6 +1,7 @@
 """A user's own task: what its function is given, may return, and may do wrong."""
 
 import json
+import os
 import sys
 import textwrap
 
@@ -84,6 +85,35 @@ def test_rows_become_means(do):
     assert [row.id for row in result.rows] == ["0", "1", "2"]
 
 
+def test_a_value_that_some_rows_have_is_a_mean_of_those(do):
+    result = do(
+        """
+        from jobs.results import RowResult
+
+        def score(task_rows, model):
+            values = [{}, {"x": 1}, {"x": 2, "y": 5}]
+            return [RowResult(str(n), "", "", "", None, v) for n, v in enumerate(values)]
+        """
+    )
+    found = [(metric.name, metric.value, metric.n) for metric in result.metrics]
+    assert found == [("x", 1.5, 2), ("y", 5.0, 1)]
+
+
+def test_what_it_prints_is_no_output_and_where_it_goes_it_goes_alone(do, capsys):
+    here = os.getcwd()  # noqa: PTH109
+    code = """
+        import os
+
+        def score(task_rows, model):
+            os.chdir("/")
+            print("hello")
+            return {"x": 1}
+        """
+    do(code)
+    assert os.getcwd() == here  # noqa: PTH109
+    assert capsys.readouterr() == ("", "hello\n")
+
+
 def test_a_result_of_its_own_is_taken_as_it_is(do):
     result = do(
         """
@@ -131,6 +161,9 @@ def test_a_module_beside_the_job_file_can_be_imported(do, tmp_path):
         ("def score(task_rows, model):\n    return None\n", ["returned NoneType null; expected a"]),
         ("def score(a, b):\n    return {'x': 'y'}\n", ["returned a dict with 'y'; expected"]),
         ("def score(a, b):\n    return [1]\n", ["returned a list with 1; expected"]),
+        ("def score(a, b):\n    return {'x': 10**400}\n", ["returned a dict with 1000"]),
+        ("def score(a, b):\n    return {}\n", ["returned no metric; expected a"]),
+        ("def score(a, b):\n    return []\n", ["returned no metric; expected a"]),
         ("def score(a):\n    return {}\n", ["raised TypeError", "takes 1 positional argument"]),
     ],
 )
