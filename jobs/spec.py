@@ -1,5 +1,6 @@
 """A job file -> what it asks for, with all that is wrong with it told before anything runs."""
 
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +139,7 @@ def _history(root: Table, folder: Path, output: Path) -> str:
     if told is None:
         return str(output / "history")
     scheme = scheme_of(told)
-    history = told if scheme is not None else str(folder / told)
+    history = told if scheme is not None else tidy(folder / told)
     if scheme in STORES:
         return history
     try:
@@ -148,12 +149,21 @@ def _history(root: Table, folder: Path, output: Path) -> str:
     return history
 
 
+def tidy(path: Path) -> str:
+    """A path without `..`, where that leads to the same: beyond a link it does not."""
+    short = os.path.normpath(path)
+    try:
+        return short if os.path.realpath(short) == os.path.realpath(path) else str(path)
+    except (OSError, ValueError):  # ValueError: no path at all
+        return str(path)
+
+
 def _local(table: Table, key: str, path: str, folder: Path) -> Path:
     """A folder of this machine."""
     if scheme_of(path) is not None or "\0" in path:
         table.fault(key, f"is {told(path)}; expected a folder of this machine. Name one.")
         return folder
-    return folder / path
+    return Path(tidy(folder / path))
 
 
 def _model(root: Table, folder: Path, models_dir: str | None, *, finds_files: bool) -> str:
@@ -161,7 +171,7 @@ def _model(root: Table, folder: Path, models_dir: str | None, *, finds_files: bo
     model: str = root.take("model", text(default=DEMO))
     if model in (DEMO, *PUBLISHED):
         return model
-    model = str(folder / model)
+    model = tidy(folder / model)
     try:
         if finds_files:
             find_model(model, models_dir)

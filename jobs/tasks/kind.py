@@ -72,7 +72,9 @@ def flag(*, default: bool | None) -> OptionShape:
 
 def text(*, default: str | None = None, required: bool = False) -> OptionShape:
     """A string that is not empty."""
-    return OptionShape("a string", lambda v: isinstance(v, str) and v != "", default, required)
+    return OptionShape(
+        "a string that is not empty", lambda v: isinstance(v, str) and v != "", default, required
+    )
 
 
 def texts(*, default: tuple[str, ...] | None = ()) -> OptionShape:

@@ -111,6 +111,19 @@ def test_all_faults_are_told_at_once_each_where_it_stands(job):
     assert not found
 
 
+@pytest.mark.skipif(os.name == "nt", reason="links")
+def test_paths_are_short_where_that_leads_to_the_same(job, tmp_path):
+    (tmp_path / "there" / "deep").mkdir(parents=True)
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there" / "deep")
+    (tmp_path / "jobs" / "rows.jsonl").write_text('{"text": "a b c"}\n')
+    text = 'output = "../runs"\nhistory = "../link/../history"\nbaseline.folder = "../good"\n'
+    spec = load_spec(job(text + TASK, "jobs/night.toml"))
+    assert spec.output == tmp_path / "runs"
+    assert spec.baselines == tmp_path / "good"
+    assert Path(spec.history).resolve() == tmp_path / "there" / "history"  # not beside the link
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -168,7 +181,10 @@ def test_all_faults_are_told_at_once_each_where_it_stands(job):
             "F:3: tasks.a.data is an empty list; expected a",
         ),
         ("[tasks.a]\nkind = 'last_word'", "F:1: tasks.a.data is missing; a last_word task needs"),
-        (TASK.replace('"lambada"', '""'), "F:4: tasks.a.format is ''; expected a string."),
+        (
+            TASK.replace('"lambada"', '""'),
+            "F:4: tasks.a.format is ''; expected a string that is not empty.",
+        ),
     ],
 )
 def test_one_fault(job, text, said):
