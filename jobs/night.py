@@ -122,7 +122,7 @@ def _check_wishes(spec: JobSpec, blessed: str | None) -> None:
             )
     if spec.report and (missing := missing_for_report()):
         raise SettingsError(
-            f"{spec.file}: report is true, and {missing} is not installed; expected both "
+            f"{spec.file}: report is true, without {missing} installed; expected both "
             f'{" and ".join(REPORT_NEEDS)}. Run pip install "picobatch[report]", or pass '
             "--no-report."
         )

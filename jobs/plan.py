@@ -30,7 +30,7 @@ def plan(spec: JobSpec, missing_for_report: str | None) -> str:
     checked = "all" if spec.check_rows is None else f"{spec.check_rows:,}"
     report = "report.html" if spec.report is not False else "none"
     if spec.report is not False and missing_for_report:
-        report = f"none: {missing_for_report} is not installed"
+        report = f"none, without {missing_for_report}"
     lines = [
         f"job       {spec.name}, from {spec.file}",
         f"model     {_model(spec)}, {spec.dtype}, {spec.engine}, {spec.threads} threads",

@@ -28,12 +28,12 @@ def text(result: EvalResult) -> str:
     """A run in lines: the verdict, the figures, the reasons, rows that flipped."""
     figures = _figures(result)
     lines = [_headline(result), *_notes(result)]
-    cells = [[_start(cell, NAME_CHARACTERS) for cell in row] for row in figures[:TEXT_ROWS]]
+    cells = [[_name(cell) for cell in row] for row in figures[:TEXT_ROWS]]
     if cells:
         lines += columns([HEADER, *cells], right=NUMBERS)
     lines += _more(len(figures) - TEXT_ROWS, "metrics")
     reasons = [
-        f"{found['task']} {found['metric']}: {found['verdict']}: {found['reason']}"
+        f"{found['task']} {_name(found['metric'])}: {found['verdict']}: {found['reason']}"
         for found in _reasons(result)
     ]
     lines += reasons[:TEXT_ROWS] + _more(len(reasons) - TEXT_ROWS, "reasons")
@@ -199,6 +199,11 @@ def _difference(change: float, stderr: float | None) -> str:
 
 def _with_error(value: str, stderr: float | None) -> str:
     return value if stderr is None else f"{value} ± {stderr:.2g}"
+
+
+def _name(text: str) -> str:
+    """In one line: of a group's metric, the data have a part."""
+    return _start(printable(text).replace("\n", "\\n"), NAME_CHARACTERS)
 
 
 def _start(text: str, most: int) -> str:

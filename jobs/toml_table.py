@@ -179,9 +179,6 @@ class Table:
         self.file, self.keys, self.found = file, keys, found
         self._known: list[str] = []
 
-    def __contains__(self, key: str) -> bool:
-        return key in self.found
-
     def fault(self, key: str, said: str) -> None:
         """Take down what is wrong with a key."""
         self.file.fault((*self.keys, key), said)

@@ -16,7 +16,6 @@ from .finding import FAILING, ROUNDING, figure
 BARS = "▁▂▃▄▅▆▇█"
 FLAT = BARS[len(BARS) // 2 - 1]
 NOTHING, CHANGED = "·", "▲"
-LAST_RUNS = 30  # that are shown where nothing else is asked for
 SHOWN = 40  # characters of a name
 TOLD_CHANGES = 6
 HEADER = (
@@ -43,7 +42,7 @@ class _Job:
     runs: list[list[Row]]
 
 
-def trends(history: pa.Table, runs: int = LAST_RUNS) -> str:
+def trends(history: pa.Table, runs: int) -> str:
     """The last runs of each job: a line for each metric.
 
     Parameters

@@ -299,7 +299,7 @@ def test_the_report(job):
     job.write_text(f"report = true\n{JOB}")
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 2
-    assert "jinja2 and matplotlib is not installed" in done.stderr
+    assert "without jinja2 and matplotlib installed" in done.stderr
     assert 'pip install "picobatch[report]"' in done.stderr
 
 

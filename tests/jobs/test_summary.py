@@ -146,6 +146,14 @@ def test_a_run_that_passes():
     assert len(said) == 5
 
 
+def test_a_metric_is_one_line_whatever_its_group_is_called():
+    found = night(["x"])
+    name = next(iter(found.tasks))
+    found.tasks[name].metrics.append(Metric("exact_match/a\nb", 0.25, None, 3, True))
+    (line,) = [line for line in text(found).splitlines() if "exact_match/a" in line]
+    assert line.split() == [name, "exact_match/a\\nb", "0.25"]
+
+
 def test_a_run_that_fails_says_where_and_why():
     now = gated(run(*[0] * 7, 1), run(*[1] * 8), thresholds={"acc": (0.5, None)})
     said = text(now)

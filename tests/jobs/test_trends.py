@@ -38,11 +38,11 @@ def cells(text, metric="acc"):
 
 
 def test_no_runs():
-    assert trends(history.SCHEMA.empty_table()) == ""
+    assert trends(history.SCHEMA.empty_table(), 30) == ""
 
 
 def test_one_run():
-    text = trends(table({"value": 0.5}))
+    text = trends(table({"value": 0.5}), 30)
     assert text.splitlines()[0] == "demo: 1 run, 2026-03-01 to 2026-03-01; m, float32"
     assert cells(text) == ["t", "acc", "0.5", "▄"]
 
@@ -52,7 +52,7 @@ def test_what_changed_and_when():
     rows = [{"value": v, "before": 0.5, "verdict": "worse"} for v in values]
     for n, row in enumerate(rows):
         row |= {"weights_sha256": "a" * 64 if n < 3 else "b" * 64, "onnxruntime": "1.31"}
-    text = trends(table(*rows))
+    text = trends(table(*rows), 30)
     assert cells(text) == ["t", "acc", "0.6", "▁▁█▅▅", "0", "+0.1", "2026-03-04", "worse"]
     assert cells(text, "weights") == ["weights", "···▲·", "2026-03-04"]
     assert f"2026-03-04: weights changed, {'a' * 40}... to {'b' * 40}..." in text
@@ -62,7 +62,7 @@ def test_what_changed_and_when():
 
 def test_the_last_runs_only():
     rows = [{"value": float(n)} for n in range(9)]
-    text = trends(table(*rows), runs=3)
+    text = trends(table(*rows), 3)
     assert text.startswith("demo: the last 3 of 9 runs, 2026-03-07 to 2026-03-09")
     assert cells(text)[2:5] == ["8", "▁▅█", "+1"]
 
@@ -75,14 +75,14 @@ def test_failures_gaps_and_what_is_gone():
         {"value": 0.5, "verdict": "regression", "before": 1.0, "exit_code": 5},
         {"metric": "other", "value": 1.0},
     ]
-    text = trends(table(*rows[:4]))
+    text = trends(table(*rows[:4]), 30)
     assert cells(text) == ["t", "acc", "0.5", "█··▁", "-0.5", "2026-03-04", "REGRESSION"]
     assert cells(text, "code")[-1] == "·555"
-    assert cells(trends(table(*rows)))[-1] == "gone"
+    assert cells(trends(table(*rows), 30))[-1] == "gone"
 
 
 def test_jobs_apart_and_names_harmless():
-    text = trends(table({"value": 1.0, "job": "b\x1b[2J"}, {"value": 2.0, "job": "a\nb"}))
+    text = trends(table({"value": 1.0, "job": "b\x1b[2J"}, {"value": 2.0, "job": "a\nb"}), 30)
     assert [line for line in text.splitlines() if ": 1 run" in line] == [
         "a\\nb: 1 run, 2026-03-02 to 2026-03-02; m, float32",
         "b\\x1b[2J: 1 run, 2026-03-01 to 2026-03-01; m, float32",
