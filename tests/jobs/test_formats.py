@@ -1,17 +1,22 @@
 """Public formats as documents: the harness' cleaning, and rows that are none."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.documents import read_documents
 from jobs.formats import (
+    ENCLOSED,
     FORMATS,
     Format,
     Question,
     RowError,
     Text,
+    enclosed,
     plain,
     question,
     without_markup,
@@ -43,6 +48,31 @@ def test_texts_are_cleaned_as_the_harness_does(line, wanted):
     text = json.loads(line)["text"]
     assert without_markup(text) == wanted["hellaswag"]
     assert without_token_spaces(text) == wanted["wikitext"]
+
+
+# As the harness strips what is enclosed.
+HARNESS = [
+    (r"\(\s*([^\)]*?)\s*\)", r"(\1)"),
+    (r"\[\s*([^\]]*?)\s*\]", r"[\1]"),
+    (r"{\s*([^}]*?)\s*}", r"{\1}"),
+    (r"\"\s*([^\"]*?)\s*\"", r'"\1"'),
+    (r"'\s*([^']*?)\s*'", r"'\1'"),
+]
+
+
+@given(st.text("(){}[]\"' \n\x1c\u00a0\u200bab\\", max_size=24))
+def test_what_is_enclosed_is_stripped_as_by_the_harness(page):
+    wanted = page
+    for pattern, joined in HARNESS:
+        wanted = re.sub(pattern, joined, wanted)
+    for pattern in ENCLOSED:
+        page = pattern.sub(enclosed, page)
+    assert page == wanted
+
+
+def test_what_is_never_closed_takes_no_long_time():
+    page = "(" + " " * 100_000 + "'"  # the third power of that would be hours
+    assert without_token_spaces(page) == page
 
 
 def test_hellaswag():
