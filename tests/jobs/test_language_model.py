@@ -1,5 +1,6 @@
 """How texts become requests: the harness' rules, on any text."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -157,6 +158,16 @@ def test_texts_begin_with_the_token_that_the_tokenizer_names(demo):
 def test_an_empty_text_has_a_score_of_nothing(demo):
     (score,) = model_of(demo.tokenizer).loglikelihood_rolling([""])
     assert (score.loglikelihood, score.tokens, score.greedy) == (0.0, 0, [])
+
+
+def test_log_probabilities_are_added_in_float64(demo):
+    class Tenths(Recording):
+        def score(self, wanted):
+            return [replace(s, logprobs=s.logprobs / 5) for s in super().score(wanted)]
+
+    model = LanguageModel(model_of(demo.tokenizer).model, Tenths(), SimpleNamespace())
+    (score,) = model.loglikelihood_tokens([([1], [2] * 1000)])
+    assert score.loglikelihood == pytest.approx(-1000 * float(np.float32(0.1)), rel=1e-12)
 
 
 def test_a_choice_that_is_wrong_anywhere_is_not_greedy(demo):

@@ -133,6 +133,13 @@ def test_what_is_shared_is_computed_once(demo):
     assert scorer.engine.tokens == LONG + 5 * (10 + 4 * 2)
 
 
+def test_a_context_that_is_all_of_anothers_beginning(demo):
+    """Its last token is not shared: what follows it is read there."""
+    header = np.random.default_rng(0).integers(0, 2000, LONG).tolist()
+    wanted = [Continuation([*header, 7, 8], [9]), Continuation(header, [5, 6])]
+    assert_close(EngineScorer(demo, 1).score(wanted), ReferenceScorer(demo).score(wanted))
+
+
 def test_the_same_request_is_computed_once(demo):
     scorer = EngineScorer(demo, 1)
     one = Continuation([1, 2, 3], [4, 5])
