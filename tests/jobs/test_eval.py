@@ -319,7 +319,7 @@ def test_what_cannot_be_kept_is_said(job, tmp_path, monkeypatch):
     job.write_text(JOB.replace('baseline.name = "good"', ""))
     _, _, err = evaluated(job, "--bless", "good", code=1)
     assert "night: not gated" in err
-    assert "--bless: " in err
+    assert "not blessed: " in err
     (tmp_path / "file").write_text("")
     _, err = run(job, "--no-report", "--output", tmp_path / "file" / "runs", code=1)
     assert "expected a folder to write to" in err
