@@ -3,6 +3,7 @@
 import datetime as dt
 import secrets
 import time
+import traceback
 
 import numpy as np
 
@@ -130,9 +131,12 @@ def _do(
     try:
         with progress.task(name, task.kind):
             found = KINDS[task.kind].run(task, language_model)
-    except (PicobatchError, OSError, MemoryError) as e:
-        result.failed[name] = str(e) or "there was not enough memory"
-        say(printable(f"{name}: failed: {result.failed[name]}"))
+    except Exception as e:  # noqa: BLE001 - whatever it is, it costs a task and not the night
+        is_told = isinstance(e, (PicobatchError, OSError, MemoryError))
+        told = str(e) or "there was not enough memory"
+        result.failed[name] = told if is_told else f"{type(e).__name__}: {e}"
+        said = told if is_told else traceback.format_exc().rstrip()
+        say(printable(f"{name}: failed: {said}"))
         return
     found.elapsed_s = time.monotonic() - start_s
     result.tasks[name] = found

@@ -5,12 +5,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from jobs.cli import cli
+from jobs.tasks import KINDS
 
 ROOT = Path(__file__).parents[2]
 JOB = f"""
@@ -55,6 +57,22 @@ def test_figures_are_told_where_they_cannot_be_kept(job, monkeypatch):
     assert (done.exit_code, done.stdout) == (1, "")
     assert "words  acc" in done.stderr
     assert "No space left on device; expected a folder to write to" in done.stderr
+
+
+def test_an_error_of_ours_costs_one_task_and_is_traced(job, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    job.write_text(JOB + JOB.partition("report = false")[2].replace("words", "more"))
+    kind = KINDS["last_word"]
+    runs = iter([broken, kind.run])
+    monkeypatch.setitem(KINDS, "last_word", replace(kind, run=lambda *args: next(runs)(*args)))
+    done = evaluated(job)
+    assert done.exit_code == 1
+    found = json.loads((Path(done.stdout.strip()) / "results.json").read_text())
+    assert found["failed"] == {"words": "RuntimeError: a bug"}
+    assert list(found["tasks"]) == ["more"]
+    assert "in broken" in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no such shell, no such device")
