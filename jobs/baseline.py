@@ -61,7 +61,7 @@ def _swap_in(run: Path, folder: Path) -> None:
     _remove(new)
     _copy(run, new)
     _dispose(aside, old)
-    if folder.exists():
+    if os.path.lexists(folder):
         folder.rename(aside)
     new.rename(folder)
     sync_folder(folder.parent)
@@ -71,7 +71,7 @@ def _swap_in(run: Path, folder: Path) -> None:
 def _dispose(aside: Path, old: Path) -> None:
     """Remove what is set aside; nobody finds a part of it, since it loses its name at once."""
     _remove(old)
-    if aside.exists():
+    if os.path.lexists(aside):
         aside.rename(old)
         _remove(old)
 
@@ -112,6 +112,11 @@ def _read(folder: Path, aside: Path) -> EvalResult | None:
         if before is None:
             if aside.exists() or folder.exists():
                 continue  # they were just swapped
+            if folder.is_symlink():
+                raise InputError(
+                    f"{folder}: is a link that leads nowhere; expected a baseline, or nothing. "
+                    "Mend it, or remove it."
+                )
             return None
         try:
             found = read_run(place)
@@ -201,5 +206,9 @@ def _copy(run: Path, folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
+    """Remove a folder; of a link, which may lead to a run, only itself."""
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)

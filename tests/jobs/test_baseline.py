@@ -70,6 +70,24 @@ def test_a_run_is_blessed_and_replaced(runs, home):
         read_baseline(home, "none", required=True)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links")
+def test_a_link_is_replaced_and_what_it_leads_to_stays(runs, home, tmp_path):
+    home.mkdir()
+    (home / "good").symlink_to(runs[0])
+    assert number(read_baseline(home, "good", required=True)) == 0
+    bless(runs[1], home, "good")
+    assert not (home / "good").is_symlink()
+    assert number(read_baseline(home, "good", required=True)) == 1
+    bless(runs[2], home, "good")
+    assert [entry.name for entry in home.iterdir()] == ["good"]
+    assert (runs[0] / "results.json").is_file()
+    (home / "lost").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="lost: is a link that leads nowhere"):
+        read_baseline(home, "lost", required=False)
+    bless(runs[3], home, "lost")
+    assert number(read_baseline(home, "lost", required=True)) == 3
+
+
 def test_only_the_figures_are_kept(runs, home):
     (runs[0] / "report.html").write_text("x")
     found = bless(runs[0], home, "good")
