@@ -77,6 +77,8 @@ def compare(
     old_rows: Rows,
     allow: float | None,
     z: float,
+    *,
+    noisy: bool = False,
 ) -> Finding:
     """Judge a metric against the baseline's.
 
@@ -91,9 +93,12 @@ def compare(
         Worsening that is let pass; None where the job file says nothing of it.
     z : float
         Standard errors of the difference that a worsening must exceed.
+    noisy : bool
+        Whether what follows from no rows varies from night to night: it is then let pass where
+        `allow` is None.
     """
     spread = _spread(metric, old, rows, old_rows)
-    verdict, reason = _verdict(metric, old, spread, allow, z)
+    verdict, reason = _verdict(metric, old, spread, allow, z, noisy=noisy)
     return Finding(
         task,
         metric.name,
@@ -109,7 +114,7 @@ def compare(
 
 
 def _verdict(
-    metric: Metric, old: Metric, spread: "_Spread", allow: float | None, z: float
+    metric: Metric, old: Metric, spread: "_Spread", allow: float | None, z: float, *, noisy: bool
 ) -> tuple[str, str]:
     """Of a metric beside the baseline's, and why."""
     if not math.isfinite(metric.value):
@@ -129,7 +134,7 @@ def _verdict(
         verdict, why = SAME, f"; up to {z:g} standard errors are noise"
     elif worse < 0:
         verdict, why = BETTER, ""
-    elif allow is None and not spread.is_known:
+    elif noisy and allow is None and not spread.is_known:
         verdict, why = WORSE, "; let pass: nothing tells its noise, and `allow` does not name it"
     elif allow is not None and worse <= allow:
         verdict, why = WORSE, f"; {figure(allow)} is let pass"

@@ -89,14 +89,17 @@ def judge(spec: JobSpec, now: EvalResult, before: EvalResult | None) -> Gate:
         wanted = spec.tasks.get(name) or TaskSpec(name, "")
         rows, old_rows = keyed(task.rows if task else []), keyed(old.rows if old else [])
         findings += _missing(wanted, task, old, now.failed.get(name))
-        ungated = KINDS[wanted.kind].ungated if wanted.kind in KINDS else {}
+        kind = KINDS.get(wanted.kind)
+        ungated, noisy = (kind.ungated, kind.noisy) if kind else ({}, False)
         for metric in task.metrics if task else []:
             if metric.name in ungated:
                 continue
             was = _metric(old, metric.name)
             if was is not None:
                 allow = wanted.allow.get(metric.name)
-                findings.append(compare(name, metric, was, rows, old_rows, allow, spec.z))
+                findings.append(
+                    compare(name, metric, was, rows, old_rows, allow, spec.z, noisy=noisy)
+                )
             findings += _alone(wanted, metric, was, compares=before is not None)
         flipped += _flipped(name, rows, old_rows)
         if task and old and rows.keys() != old_rows.keys():

@@ -113,6 +113,9 @@ class Kind:
         Names of those that it can give; None where anything may come.
     ungated : dict of str to str
         Metrics that are told and never held to anything, and why.
+    noisy : bool
+        Whether metrics that follow from no rows vary from night to night: they are then held to the
+        baseline only where `allow` names them.
     needs_data, takes_data : bool
         Whether there has to be some, and whether there may be.
     """
@@ -125,6 +128,7 @@ class Kind:
     formats: tuple[str, ...] = ()
     metrics: tuple[str, ...] | None = ()
     ungated: dict[str, str] = field(default_factory=dict)
+    noisy: bool = False
     needs_data: bool = True
     takes_data: bool = True
 

@@ -174,5 +174,6 @@ KIND = Kind(
         "int8_top1_agreement",
         "int8_rms",
     ),
+    noisy=True,
     needs_data=False,
 )

@@ -176,6 +176,7 @@ KIND = Kind(
         f"{prefix}tokens_per_s": WHY_UNGATED.format(ratio=f"{prefix}ratio")
         for prefix in ("", "score_")
     },
+    noisy=True,
     needs_data=False,
     takes_data=False,
 )
