@@ -20,8 +20,6 @@ class Bin:
 
     Attributes
     ----------
-    low, high : float
-        The x of its first and its last row.
     x, y : float
         Means over its rows.
     error : tuple of float
@@ -30,8 +28,6 @@ class Bin:
         Rows.
     """
 
-    low: float
-    high: float
     x: float
     y: float
     error: tuple[float, float]
@@ -79,7 +75,7 @@ def equal_counts(x: FloatArray, y: FloatArray, *, is_share: bool) -> list[Bin]:
 
 
 def one(x: FloatArray, y: float, error: tuple[float, float], rows: int) -> Bin:
-    return Bin(float(x.min()), float(x.max()), float(x.mean()), y, error, rows)
+    return Bin(float(x.mean()), y, error, rows)
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
