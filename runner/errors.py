@@ -27,6 +27,10 @@ class OutputError(PicobatchError):
     """The output cannot be written, or must not be."""
 
 
+class ClusterError(PicobatchError):
+    """A cluster cannot be reached, or none of its nodes can do the job."""
+
+
 class PlaceError(PicobatchError):
     """A path or an address stands for nothing that can be reached."""
 

@@ -1,0 +1,329 @@
+"""Which task is started when, on a cluster: the longest first, again where one was lost.
+
+Nothing here knows Ray, files or models: a `Cluster` starts tasks and says how they ended. Ray is
+one (`ray_cluster.py`), the simulator of `benchmarks/` is another, and both are driven by this loop.
+"""
+
+import statistics
+from collections import defaultdict, deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple, Protocol
+
+from reference import PicobatchError
+
+from ..errors import ClusterError
+
+POLL_S = 0.5  # how long to wait for the end of a task before looking around
+WAIT_FOR_NODES_S = 900.0  # nodes may be on their way: clusters grow where tasks wait
+
+
+class Attempt(NamedTuple):
+    """One start of a task."""
+
+    task: int
+    number: int  # from 0
+
+
+class Fault(Enum):
+    """Whose fault it is that a task failed."""
+
+    TASK = "task"  # its own, as far as one can see; another node may do it nevertheless
+    LOST = "lost"  # nobody's: its node went away under it
+    NODE = "node"  # its node's, which can do none
+    JOB = "job"  # the job's: none can be done
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt failed, and on which node; that is empty where nobody knows."""
+
+    fault: Fault
+    node: str
+    error: PicobatchError
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An attempt that ended: what it returned, or why it failed."""
+
+    attempt: Attempt
+    result: Any = None
+    failure: Failure | None = None
+
+
+class Begun(NamedTuple):
+    """Where an attempt runs, and since when."""
+
+    node: str
+    since_s: float
+
+
+class Cluster(Protocol):
+    """Runs tasks on nodes, each in a process of its own.
+
+    All times are seconds of its own clock.
+    """
+
+    def now_s(self) -> float: ...
+
+    def nodes(self) -> Mapping[str, int]:
+        """The nodes that are there now: how many tasks each can run at a time."""
+
+    def start(self, attempt: Attempt, avoided: Collection[str]) -> None:
+        """Hand a task in, to be run on any node but some, as soon as one has room."""
+
+    def begun(self) -> Mapping[Attempt, Begun]:
+        """The attempts that are known to run."""
+
+    def wait(self, most_s: float) -> list[Ended]:
+        """Those that ended, each told once; waits for the first of them, but not longer."""
+
+    def cancel(self, attempt: Attempt) -> None:
+        """Stop an attempt that is of no use any more. How it ends is not told."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How a cluster is used.
+
+    Attributes
+    ----------
+    window : int
+        Tasks handed in for each that can run: those that wait fill a place at once, and tell a
+        cluster that can grow to do so.
+    least_window : int
+        The same where nothing can run yet.
+    most_failures : int
+        Of one task by its own fault; then it has failed for good.
+    most_losses : int
+        Of one task whose node went away.
+    spare_after : float
+        A task that runs this much longer than others of its length took is started once more, where
+        nothing else is left to start. 0 never does.
+    wait_for_nodes_s : float
+        How long to go on without a node that can run anything.
+    """
+
+    window: int = 2
+    least_window: int = 4
+    most_failures: int = 3
+    most_losses: int = 20
+    spare_after: float = 1.5
+    wait_for_nodes_s: float = WAIT_FOR_NODES_S
+
+
+@dataclass
+class Counts:
+    """What a cluster did beside what was asked.
+
+    Attributes
+    ----------
+    attempts : int
+        All starts.
+    failures, losses : int
+        Attempts that failed by themselves or by their node, and those whose node went away.
+    spares : int
+        Second starts of tasks that took long.
+    """
+
+    attempts: int = 0
+    failures: int = 0
+    losses: int = 0
+    spares: int = 0
+
+
+@dataclass
+class _Task:
+    """A task that is not done."""
+
+    cost: float
+    running: set[Attempt] = field(default_factory=set)
+    n_attempts: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    n_losses: int = 0
+    avoided: set[str] = field(default_factory=set)
+
+
+class Dispatch:
+    """Runs tasks on a cluster until each is done, or has failed for good.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        Where.
+    costs : mapping of int to float
+        The tasks, and how long each is, in any unit.
+    rules : Rules
+        How.
+
+    Attributes
+    ----------
+    failed : dict of int to list of Failure
+        Tasks that failed for good, each with all its failures.
+    excluded : dict of str to Failure
+        Nodes that can do nothing.
+    counts : Counts
+        What was done for it.
+    """
+
+    def __init__(
+        self, cluster: Cluster, costs: Mapping[int, float], rules: Rules | None = None
+    ) -> None:
+        self._cluster = cluster
+        self._rules = rules or Rules()
+        self._tasks = {number: _Task(max(cost, 1e-9)) for number, cost in costs.items()}
+        longest_first = sorted(self._tasks, key=lambda number: (-self._tasks[number].cost, number))
+        self._waiting = deque(longest_first)
+        self._n_running = 0
+        self._paces: list[float] = []  # seconds for a unit of cost, of those that are done
+        self._seen_nodes_s = cluster.now_s()
+        self.failed: dict[int, list[Failure]] = {}
+        self.excluded: dict[str, Failure] = {}
+        self.counts = Counts()
+
+    def run(self, between: Callable[[], None] = lambda: None) -> Iterator[tuple[int, Any]]:
+        """Each task that is done, and what it returned, as they end.
+
+        Parameters
+        ----------
+        between : callable
+            Asked several times a second; what it raises ends the run.
+
+        Raises
+        ------
+        ClusterError
+            Where no node is left that can do any.
+        PicobatchError
+            What made it impossible to do any task.
+        """
+        try:
+            while self._tasks:
+                between()
+                self._start_waiting()
+                self._start_spares()
+                self._see_that_there_are_nodes()
+                for ended in self._cluster.wait(POLL_S):
+                    if self._end(ended):
+                        yield ended.attempt.task, ended.result
+        finally:
+            for task in self._tasks.values():
+                for attempt in task.running:
+                    self._cluster.cancel(attempt)
+
+    @property
+    def _usable(self) -> dict[str, int]:
+        nodes = self._cluster.nodes()
+        return {node: n for node, n in nodes.items() if n > 0 and node not in self.excluded}
+
+    def _start_waiting(self) -> None:
+        if not self._waiting:
+            return
+        window = max(self._rules.window * sum(self._usable.values()), self._rules.least_window)
+        while self._waiting and self._n_running < window:
+            self._start(self._waiting.popleft())
+
+    def _start(self, number: int, *, elsewhere: Collection[str] = ()) -> None:
+        task = self._tasks[number]
+        avoided = {*task.avoided, *elsewhere, *self.excluded}
+        if avoided.issuperset(self._usable):  # a second try on the same node is better than none
+            avoided = {*self.excluded}
+        attempt = Attempt(number, task.n_attempts)
+        task.n_attempts += 1
+        task.running.add(attempt)
+        self._n_running += 1
+        self.counts.attempts += 1
+        self._cluster.start(attempt, avoided)
+
+    def _start_spares(self) -> None:
+        """At the end, when places are free: what runs too long is done twice, the first counts."""
+        if self._waiting or not self._paces or not self._rules.spare_after:
+            return
+        free = sum(self._usable.values()) - self._n_running
+        if free <= 0:
+            return
+        now_s, pace = self._cluster.now_s(), statistics.median(self._paces)
+        late: list[tuple[float, int, str]] = []
+        for attempt, (node, since_s) in self._cluster.begun().items():
+            task = self._tasks.get(attempt.task)
+            if task is None or task.running != {attempt}:
+                continue
+            by_s = now_s - since_s - self._rules.spare_after * pace * task.cost
+            if by_s > 0:
+                late.append((by_s, attempt.task, node))
+        for _, number, node in sorted(late, reverse=True)[:free]:
+            self.counts.spares += 1
+            self._start(number, elsewhere=(node,))
+
+    def _see_that_there_are_nodes(self) -> None:
+        now_s = self._cluster.now_s()
+        if self._usable:
+            self._seen_nodes_s = now_s
+            return
+        if self.excluded and not set(self._cluster.nodes()) - set(self.excluded):
+            raise ClusterError(_said("no node of the cluster can do it", self.excluded))
+        if now_s - self._seen_nodes_s > self._rules.wait_for_nodes_s:
+            more = _said("; of those that were there", self.excluded) if self.excluded else ""
+            raise ClusterError(
+                f"the cluster had no node with room for a task for "
+                f"{self._rules.wait_for_nodes_s:.0f} s{more}. Add nodes, or ask for fewer CPUs "
+                "for a task, and run the same command again."
+            )
+
+    def _end(self, ended: Ended) -> bool:
+        """Take in the end of an attempt; returns whether a task is done by it."""
+        attempt, failure = ended.attempt, ended.failure
+        task = self._tasks.get(attempt.task)
+        if task is None or attempt not in task.running:  # another attempt was first
+            return False
+        begun = self._cluster.begun().get(attempt)
+        task.running.remove(attempt)
+        self._n_running -= 1
+        if failure is None:
+            if begun is not None:
+                self._paces.append((self._cluster.now_s() - begun.since_s) / task.cost)
+            self._settle(attempt.task)
+            return True
+        if failure.fault is Fault.JOB:
+            raise failure.error
+        self._count(task, failure)
+        if (
+            len(task.failures) >= self._rules.most_failures
+            or task.n_losses > self._rules.most_losses
+        ):
+            self.failed[attempt.task] = task.failures
+            self._settle(attempt.task)
+        elif not task.running:
+            self._waiting.appendleft(attempt.task)
+        return False
+
+    def _count(self, task: _Task, failure: Failure) -> None:
+        if failure.fault is Fault.LOST:
+            self.counts.losses += 1
+            task.n_losses += 1
+            if task.n_losses > self._rules.most_losses:
+                task.failures.append(failure)
+            return
+        self.counts.failures += 1
+        if failure.fault is Fault.NODE:
+            self.excluded.setdefault(failure.node, failure)
+            return
+        task.failures.append(failure)
+        task.avoided.add(failure.node)
+
+    def _settle(self, number: int) -> None:
+        """Be done with a task; other attempts of it are of no use any more."""
+        task = self._tasks.pop(number)
+        self._n_running -= len(task.running)
+        for attempt in task.running:
+            self._cluster.cancel(attempt)
+
+
+def _said(what: str, nodes: Mapping[str, Failure]) -> str:
+    """A sentence about nodes, those with the same reason together."""
+    by_reason = defaultdict(list)
+    for node, failure in nodes.items():
+        by_reason[str(failure.error)].append(node)
+    reasons = [f"{', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+    return f"{what}: {'; '.join(reasons)}"
