@@ -14,13 +14,15 @@ from runner.batch_size import BatchSize, cache_bytes
 from runner.check_report import CheckReport
 from runner.checker import Checker
 from runner.clock import used_bytes
+from runner.effort import Figures
 from runner.engine import Engine
 from runner.generate import RunningSequence
 from runner.messages import shown
 from runner.places import STDIO
-from runner.progress import Figures, Progress
+from runner.progress import Progress
 from runner.prompts import to_prompt
 from runner.records import Reject, Request, Result
+from runner.sample import checked_rows
 from runner.scheduler import Scheduler
 from runner.settings import RunSettings, available_threads
 
@@ -169,9 +171,8 @@ class EngineGenerator:
 
     def _checker(self, n_rows: int, most_bytes: int) -> Checker:
         settings = self._settings
-        return Checker(
-            self.model, n_rows, settings.check_rows, settings.seed, self.float32, most_bytes
-        )
+        sample = checked_rows(n_rows, settings.check_rows, settings.seed)
+        return Checker(self.model, sample, self.float32, most_bytes)
 
 
 class ReferenceGenerator:

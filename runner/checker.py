@@ -19,20 +19,16 @@ FLOAT_BYTES = 4
 
 
 class Checker:
-    """Chooses rows by a seed and compares each with the reference once it is finished.
+    """Compares some rows with the reference, each once it is finished.
 
-    The choice depends on the rows' places alone. Where a chosen row is bad, or was asked for
-    no tokens, the next one that has any stands in for it.
+    Where a chosen row is bad, or was asked for no tokens, the next one that has any stands in for
+    it.
 
     Parameters
     ----------
     model : Model
         The reference's own weights.
-    n_rows : int
-        Rows that will be asked for.
-    check_rows : int or None
-        How many to check; None means all.
-    seed : int
+    sample : RowSample
         Chooses them.
     float32 : Model, optional
         What `model` was before it was rounded to 8 bits.
@@ -46,9 +42,7 @@ class Checker:
     def __init__(
         self,
         model: Model,
-        n_rows: int,
-        check_rows: int | None,
-        seed: int,
+        sample: RowSample,
         float32: Model | None = None,
         most_bytes: int | None = None,
         part_of: Callable[[int], int] = lambda _: 0,
@@ -58,7 +52,7 @@ class Checker:
         self._most_bytes = most_bytes
         self._stretches: defaultdict[int, list[Comparison]] = defaultdict(list)  # by row
         self._part_of = part_of
-        self._sample = RowSample(n_rows, check_rows, seed)
+        self._sample = sample
         self.reports: defaultdict[int, CheckReport] = defaultdict(CheckReport)
 
     def wants(self, *, usable: bool) -> bool:

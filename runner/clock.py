@@ -14,22 +14,28 @@ STAGES = ("load", "read", "tokenize", "check", "write")
 
 
 class Clock:
-    """Seconds since it was made, and seconds by stage."""
+    """Seconds since it was made, and seconds by stage.
+
+    Attributes
+    ----------
+    stages : dict of str to float
+        Seconds of each of `STAGES` so far.
+    """
 
     def __init__(self) -> None:
         self._start_s = time.perf_counter()
-        self._stages = dict.fromkeys(STAGES, 0.0)
+        self.stages = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         start_s = time.perf_counter()
         yield
-        self._stages[stage] += time.perf_counter() - start_s
+        self.stages[stage] += time.perf_counter() - start_s
 
     def seconds(self, **others: float) -> dict[str, float]:
         """By stage, with `others` among them, and in all."""
         total = time.perf_counter() - self._start_s
-        stages = self._stages | others | {"total": total}
+        stages = self.stages | others | {"total": total}
         return {name: round(seconds, 3) for name, seconds in stages.items()}
 
 

@@ -138,6 +138,10 @@ class Engine:
         """Whether prompts of different lengths can be taken in together."""
         return self._in_place
 
+    def begin_count(self) -> None:
+        """Count what is done from here on, and nothing of before."""
+        self.prefilled, self.decoded = Work(), Work()
+
     def resize(self, n_slots: int, n_cap: int, lengths: IntArray) -> None:
         """Go on with other numbers of slots and places, as `SlotCache.resize`."""
         self._step = None

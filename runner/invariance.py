@@ -96,24 +96,19 @@ class InvarianceReport:
 
 
 class InvarianceCheck:
-    """Chooses rows by a seed, keeps what they got, and runs each of them alone.
+    """Keeps what some rows got, and runs each of them alone.
 
-    The choice depends on the rows' places alone. Where a chosen row is bad, or was asked for no
-    tokens, the next one that has any stands in for it.
+    Where a chosen row is bad, or was asked for no tokens, the next one that has any stands in for
+    it.
 
     Parameters
     ----------
-    n_rows : int
-        Rows of the job.
-    n_checked : int or None
-        How many to run again; None means all.
-    seed : int
+    sample : RowSample
         Chooses them.
     """
 
-    def __init__(self, n_rows: int, n_checked: int | None, seed: int) -> None:
-        # Not the rows that a check of the logits chooses with the same seed.
-        self._sample = RowSample(n_rows, n_checked, f"alone {seed}")
+    def __init__(self, sample: RowSample) -> None:
+        self._sample = sample
         self._awaited: set[int] = set()
         self._kept: list[tuple[RunningSequence, Result]] = []
 

@@ -1,7 +1,9 @@
 """What of a job is done, until its output is whole: the folder `OUTPUT.parts`.
 
 A part is a file of finished rows and a record beside it, which is written after it: a part without
-a record, or that is not what its record says, is not there. `job.json` says what the parts follow
+a record, or that is not what its record says, is not there. The file is named after its content, so
+that a part which two processes do at once, with other bits maybe, is one of both in the end and
+never a mixture. `job.json` says what the parts follow
 from, and each record names that job and its rows. It is written first, says in the end which file
 the output will be, and is removed last: at any instant the folder tells how far the job came.
 """
@@ -11,20 +13,17 @@ import hashlib
 import json
 import os
 import re
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from reference import cache
 from reference.progress import say
 
 from .check_report import CheckReport
 from .errors import OutputError
 from .key import differences
-from .lock import alone
 from .messages import printable
 from .parts import Known, Part, PartRecord
 from .places import Place, sync_folder
@@ -36,9 +35,10 @@ from .store_errors import StoreError
 FOLDER_SUFFIX = ".parts"
 JOB, ANSWERS, LOCK = "job.json", "answers.json", "lock"
 PART = "part-"  # which file, which record
-PART_FILE = re.compile(rf"{PART}\d+\.")
+PART_FILE = re.compile(rf"{PART}(\d+)(-[0-9a-f]+)?\.")
 STAGED = "tmp-"  # files that are being written
 HASHED_BYTES = 1 << 20  # at a time
+NAME_DIGITS = 16  # of a part's hash, in its name
 JOB_SHAPE = {"key": {"input": [{}]}, "part_rows": is_count}
 ANSWER_SHAPE = (is_count, is_text, [is_token], is_token, is_text, is_finite)
 REASONS = {FinishReason.STOP: FinishReason.STOP, FinishReason.LENGTH: FinishReason.LENGTH}
@@ -56,6 +56,11 @@ class JobFolder:
         output is on this machine.
     suffix : str
         Of the parts' files, such as `.parquet`.
+
+    Attributes
+    ----------
+    name : str
+        What tells the job that was begun here from others whose files may have got here.
     """
 
     def __init__(self, output: Place, staging: Path, suffix: str) -> None:
@@ -63,7 +68,9 @@ class JobFolder:
         self.place = output.beside(FOLDER_SUFFIX)
         self._staging = staging
         self._suffix = suffix
+        self.name = ""
         self._job: dict[str, Any] = {}
+        self._mine = secrets.token_hex(4)  # in names of files that are being written
         self._is_gone = False  # from a store
 
     def begin(self, key: dict[str, Any], part_rows: int, *, overwrite: bool) -> int:
@@ -104,14 +111,38 @@ class JobFolder:
                 "go on with it, or pass --overwrite to start anew, or choose another output."
             )
         if found is not None and not changed:
-            self._job = found
+            self._take_up(found)
             return int(found["part_rows"])
         self._clear()
-        self._job = {"key": key, "part_rows": part_rows}
+        self._take_up({"key": key, "part_rows": part_rows})
         self._write(JOB, self._job)
         if self.place.is_local:
             sync_folder(self._staging.parent)  # without it a loss of power takes the folder along
         return part_rows
+
+    def take_part(self, job: str) -> None:
+        """Add parts to what another process began.
+
+        Parameters
+        ----------
+        job : str
+            What that process calls it: its `name`.
+
+        Raises
+        ------
+        ValueError
+            Where that job is not here.
+        """
+        if (found := self._read_job()) is None:
+            raise ValueError("is not there")
+        self._take_up(found)
+        if self.name != job:
+            raise ValueError("is of another job")
+
+    def _take_up(self, job: dict[str, Any]) -> None:
+        self._job = job
+        text = json.dumps([job["key"], job["part_rows"]], sort_keys=True)
+        self.name = hashlib.sha256(text.encode()).hexdigest()
 
     def announce(self, n_bytes: int, sha256: str) -> None:
         """Say which file the output is going to be, before it gets its name."""
@@ -143,22 +174,27 @@ class JobFolder:
         found = {}
         for part in parts:
             if self._record_name(part) not in present:
-                if self._part_name(part) in present:
-                    self.part_place(part).remove()  # not whole: its room may be needed
                 continue
             try:
-                record = self._record(part, present.get(self._part_name(part)))
+                record = self._record(part, present)
             except StoreError:
                 raise  # the part may be fine
             except (ValueError, TypeError, LookupError, OSError):
                 say(f"{self.place.name}: part {part.number} is damaged; its rows are done again")
-                self.drop(part)
+                (self.place / self._record_name(part)).remove()
             else:
                 found[part.number] = record
+        kept = set()
+        for part in parts:
+            if (done := found.get(part.number)) is not None:
+                kept |= {self._record_name(part), self._part_name(part, done)}
+        for name in present:
+            if PART_FILE.match(name) and name not in kept:
+                self._remove(name)  # of no part that is whole: its room may be needed
         return found
 
-    def _record(self, part: Part, n_bytes: int | None) -> PartRecord:
-        """The record of a part whose file has a length.
+    def _record(self, part: Part, present: Mapping[str, int | None]) -> PartRecord:
+        """The record of a part, whose file is among those that are there with their lengths.
 
         Raises
         ------
@@ -171,7 +207,7 @@ class JobFolder:
             raise ValueError("of another part")
         if self.place.is_local:
             self.verify(part, record)
-        elif n_bytes != record.n_bytes:
+        elif present.get(self._part_name(part, record)) != record.n_bytes:
             raise ValueError("of another length")  # its hash in the end
         return record
 
@@ -183,7 +219,7 @@ class JobFolder:
         ValueError
             Where it is not.
         """
-        place = self.part_place(part)
+        place = self.part_place(part, record)
         if not place.is_plain_file() or file_hash(place) != (record.n_bytes, record.sha256):
             raise ValueError("another file")
 
@@ -197,13 +233,13 @@ class JobFolder:
         """
         copy = self.stage(f"copy{self._suffix}")
         with copy.open("wb") as target:
-            if file_hash(self.part_place(part), target) != (record.n_bytes, record.sha256):
+            if file_hash(self.part_place(part, record), target) != (record.n_bytes, record.sha256):
                 raise ValueError("another file")
         return Place.local(copy)
 
     def stage(self, name: str) -> Path:
         """Where to write a file before it gets its place."""
-        return self._staging / f"{STAGED}{name}"
+        return self._staging / f"{STAGED}{self._mine}-{name}"
 
     def staged_part(self, part: Part) -> Path:
         return self.stage(f"{part.number:05}{self._suffix}")
@@ -211,18 +247,18 @@ class JobFolder:
     def commit(self, part: Part, record: PartRecord) -> None:
         """Make a staged part durable, then its record, which makes it count."""
         record.n_bytes, record.sha256 = file_hash(Place.local(self.staged_part(part)))
-        self.part_place(part).put(self.staged_part(part))
+        self.part_place(part, record).put(self.staged_part(part))
         self._write(
             self._record_name(part), {"of": self._name_of(part), "record": record.as_dict()}
         )
 
-    def part_place(self, part: Part) -> Place:
-        return self.place / self._part_name(part)
+    def part_place(self, part: Part, record: PartRecord) -> Place:
+        return self.place / self._part_name(part, record)
 
-    def drop(self, part: Part) -> None:
+    def drop(self, part: Part, record: PartRecord) -> None:
         """Forget a part."""
         (self.place / self._record_name(part)).remove()
-        self.part_place(part).remove()
+        self.part_place(part, record).remove()
 
     def save(self, known: Known) -> None:
         """Keep what is known of rows whose part is not done."""
@@ -231,7 +267,7 @@ class JobFolder:
             for row, a in known.answers.items()
         ]
         checks = [[part, asdict(check)] for part, check in known.checks.items()]
-        self._write(ANSWERS, {"of": self._name_of_job(), "rows": rows, "checks": checks})
+        self._write(ANSWERS, {"of": self.name, "rows": rows, "checks": checks})
 
     def known(self) -> Known:
         """What was kept of rows whose part is not done."""
@@ -239,7 +275,7 @@ class JobFolder:
             found = self._read(ANSWERS)
             if found is None:
                 return Known()
-            if found["of"] != self._name_of_job():
+            if found["of"] != self.name:
                 raise ValueError("of another job")  # noqa: TRY301 - as any other damage
             if not fits(found["rows"], [ANSWER_SHAPE]):
                 raise ValueError("no answers")  # noqa: TRY301
@@ -293,24 +329,22 @@ class JobFolder:
                 if not self.place.names():
                     return
         for name in ours:
-            with contextlib.suppress(IsADirectoryError):  # the user's
-                (self.place / name).remove()
+            self._remove(name)
         if JOB in names:
             (self.place / JOB).remove()
 
-    def _part_name(self, part: Part) -> str:
-        return f"{PART}{part.number:05}{self._suffix}"
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(IsADirectoryError):  # the user's
+            (self.place / name).remove()
+
+    def _part_name(self, part: Part, record: PartRecord) -> str:
+        return f"{PART}{part.number:05}-{record.sha256[:NAME_DIGITS]}{self._suffix}"
 
     def _record_name(self, part: Part) -> str:
         return f"{PART}{part.number:05}.json"
 
-    def _name_of_job(self) -> str:
-        """What tells this job from others whose files may have got here."""
-        text = json.dumps([self._job["key"], self._job["part_rows"]], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
     def _name_of(self, part: Part) -> list[Any]:
-        return [self._name_of_job(), part.number, part.rows.start, part.rows.stop]
+        return [self.name, part.number, part.rows.start, part.rows.stop]
 
     def _read_job(self) -> dict[str, Any] | None:
         found = self._read(JOB)
@@ -339,44 +373,6 @@ class JobFolder:
         staged = self.stage(name)
         staged.write_bytes(seal(found))
         (self.place / name).put(staged)
-
-
-@contextmanager
-def open_folder(output: Place, suffix: str) -> Iterator[JobFolder]:
-    """The folder of an output, kept from other jobs; removed at the end where no part is in it.
-
-    Where the output is a link, all of it lies at what the link leads to.
-
-    Raises
-    ------
-    OutputError
-        Where another job writes the same output.
-    """
-    output = output.resolved()
-    with contextlib.ExitStack() as stack:
-        if output.is_local:
-            staging = Path(output.beside(FOLDER_SUFFIX).path)
-            if staging.is_symlink():  # what lies behind it is somebody else's
-                raise OutputError(
-                    f"{staging}: is a link; expected a folder, or nothing. Move it away."
-                )
-            lock_file = staging / LOCK
-        else:  # an object store has no locks: this one keeps off jobs of this machine
-            staging = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="picobatch-")))
-            name = hashlib.sha256(output.path.encode()).hexdigest()[:32]
-            lock_file = cache.folder() / "locks" / name
-            lock_file.parent.mkdir(parents=True, exist_ok=True)
-        stack.enter_context(alone(lock_file, output.name))
-        for left in staging.glob(f"{STAGED}*"):
-            with contextlib.suppress(IsADirectoryError):
-                left.unlink()
-        folder = JobFolder(output, staging, suffix)
-        try:
-            yield folder
-        finally:
-            with contextlib.suppress(StoreError):  # of what went wrong before is told
-                if not folder.is_worth_keeping():
-                    folder.dismiss()
 
 
 def file_hash(place: Place, copy: IO[bytes] | None = None) -> tuple[int, str]:

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from .check_report import CheckReport
 from .errors import InputError
+from .folder_access import open_folder
 from .interrupts import Interrupts
-from .job_folder import open_folder
 from .join import reading
 from .key import differences, key_of
 from .places import Place, place_of

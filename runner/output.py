@@ -1,6 +1,5 @@
 """Where finished rows go: into a file that appears when it is whole, or down a pipe."""
 
-import contextlib
 import errno
 import shutil
 import sys
@@ -13,9 +12,11 @@ import pyarrow as pa
 
 from reference.progress import say
 
+from .commit import Committer, FolderCommitter
 from .errors import OutputError
+from .folder_access import open_folder
 from .interrupts import Interrupts
-from .job_folder import JobFolder, open_folder
+from .job_folder import JobFolder
 from .messages import printable
 from .parts import Known, Part, PartRecord, Plan
 from .places import STDIO, Place, place_of
@@ -38,7 +39,7 @@ from .storage import (
     suffix_of,
 )
 from .store_errors import StoreError
-from .writer import JsonlWriter, Writer, open_writer
+from .writer import JsonlWriter, Writer
 
 
 class Output(Protocol):
@@ -67,11 +68,12 @@ class Output(Protocol):
     def known(self) -> Known:
         """What is known of rows whose part is not done."""
 
-    def writing(self, part: Part) -> contextlib.AbstractContextManager[Writer]:
-        """A writer for a part's rows."""
+    @property
+    def committer(self) -> Committer:
+        """Where this process puts the parts that it does."""
 
-    def commit(self, part: Part, record: PartRecord) -> None:
-        """Count a part that was written as done."""
+    def count(self, part: Part, record: PartRecord) -> None:
+        """Know of a part that is committed."""
 
     def suspend(self, known: Known) -> None:
         """Keep what is known of rows whose part is not done."""
@@ -138,11 +140,18 @@ class PipeOutput:
     def known(self) -> Known:
         return Known()
 
+    @property
+    def committer(self) -> Committer:
+        return self
+
     @contextmanager
     def writing(self, part: Part) -> Iterator[Writer]:  # noqa: ARG002
         yield JsonlWriter(sys.stdout.buffer, self._prefix)
 
     def commit(self, part: Part, record: PartRecord) -> None:
+        pass
+
+    def count(self, part: Part, record: PartRecord) -> None:
         self.records[part.number] = record
 
     def suspend(self, known: Known) -> None:
@@ -215,20 +224,11 @@ class FileOutput:
         self._known = Known(dict(known.answers), known.checks)
         return known
 
-    @contextmanager
-    def writing(self, part: Part) -> Iterator[Writer]:
-        path = self._folder.staged_part(part)
-        prefix = self._settings.our_prefix
-        try:
-            with in_our_words(self.name), open_writer(path, self._schema, prefix) as writer:
-                yield writer
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
+    @property
+    def committer(self) -> Committer:
+        return FolderCommitter(self.name, self._folder, self._schema, self._settings.our_prefix)
 
-    def commit(self, part: Part, record: PartRecord) -> None:
-        with in_our_words(self.name):
-            self._folder.commit(part, record)
+    def count(self, part: Part, record: PartRecord) -> None:
         self.records[part.number] = record
 
     def suspend(self, known: Known) -> None:
@@ -266,13 +266,13 @@ class FileOutput:
             if not self._place.is_local:
                 return folder.fetched(part, record)
             folder.verify(part, record)
-            return folder.part_place(part)
+            return folder.part_place(part, record)
         except StoreError:
             raise  # the part may be fine
         except (ValueError, OSError) as e:
             if getattr(e, "errno", None) == errno.ENOSPC:  # where a copy of it was to be
                 raise
-            self._folder.drop(part)
+            self._folder.drop(part, record)
             raise OutputError(
                 f"{self.name}: part {part.number} is not what was written; it is dropped. Look "
                 "after the disk, and run the same command again: it makes that part anew."

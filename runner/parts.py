@@ -35,6 +35,18 @@ class Part:
     rows: range
 
 
+@dataclass(frozen=True)
+class FailedPart:
+    """A part that cannot be done, and why."""
+
+    part: Part
+    reason: str
+
+    def __str__(self) -> str:
+        rows = self.part.rows
+        return f"part {self.part.number} (rows {rows.start} to {rows.stop - 1}): {self.reason}"
+
+
 @dataclass
 class PartRecord:
     """What became of a part.

@@ -1,14 +1,16 @@
 """The stages that rows pass through: read, taken in, scheduled, checked, and in order again."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from .checker import Checker
-from .clock import Clock, used_bytes
+from .clock import Clock, peak_bytes, used_bytes
+from .effort import Effort, Figures
 from .engine import Engine
 from .intake import Intake
 from .interrupts import Interrupts
-from .progress import Figures, Progress
+from .progress import Advances
 from .reader import Chunk
 from .records import Result
 from .scheduler import Scheduler
@@ -29,7 +31,7 @@ class Pipeline:
     generated_tokens: int = 0
 
     def complete(
-        self, chunks: Iterator[Chunk], progress: Progress
+        self, chunks: Iterator[Chunk], progress: Advances
     ) -> Iterator[tuple[Chunk, list[Result]]]:
         """Each chunk with a result for each of its rows, in order.
 
@@ -73,21 +75,20 @@ class Pipeline:
 
     def figures(self) -> Figures:
         """How the engine does."""
-        prefilled, decoded, found = (
-            self.engine.prefilled,
-            self.engine.decoded,
+        now = {"running": self.scheduler.n_running, "memory_bytes": used_bytes()}
+        return self.effort().figures() | now
+
+    def effort(self) -> Effort:
+        """What was done so far."""
+        prefilled, decoded = self.engine.prefilled, self.engine.decoded
+        spent = {"prefill": prefilled.seconds, "decode": decoded.seconds}
+        return Effort(
+            Counter(self.clock.stages | spent),
+            prefilled.tokens,
+            decoded.tokens,
+            self.generated_tokens,
+            self.intake.repeated_rows,
             self.scheduler.occupancy,
+            self.scheduler.size.wanted,
+            peak_bytes(),
         )
-        return {
-            "batch_size": self.scheduler.size.wanted,
-            "most_slots": found.most_slots,
-            "generated_tokens": self.generated_tokens,
-            "running": self.scheduler.n_running,
-            "occupancy": round(found.live_rows / max(found.rows, 1), 4),
-            "prefill_tokens": prefilled.tokens,
-            "prefill_tokens_per_s": round(prefilled.tokens_per_s, 1),
-            "decode_steps": found.steps,
-            "decode_tokens_per_s": round(decoded.tokens_per_s, 1),
-            "shared_prefix_tokens": found.shared_tokens,
-            "memory_bytes": used_bytes(),
-        }

@@ -5,14 +5,20 @@ import sys
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Protocol, Self
 
+from .effort import Figures
 from .errors import OutputError
 
 PLAIN_INTERVAL_S = 10.0
 METRICS_INTERVAL_S = 5.0
 
-Figures = dict[str, Any]
+
+class Advances(Protocol):
+    """Is told how far a job is."""
+
+    def advance(self, rows: int, tokens: int) -> None:
+        """Count rows that are finished, and the tokens generated for them."""
 
 
 class Progress:

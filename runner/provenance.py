@@ -16,7 +16,7 @@ from reference import Model, __version__
 from reference.files import MOST_BYTES, as_object
 from reference.published import without_user
 
-from .engine import Engine, runtime_version
+from .engine import runtime_version
 from .errors import InputError
 from .lines import fingerprint
 from .messages import cut
@@ -34,7 +34,6 @@ def provenance(
     settings: RunSettings,
     report: RunReport,
     model: Model,
-    engine: Engine,
     key: dict[str, Any],
     plan: Plan,
     started: dt.datetime,
@@ -42,7 +41,8 @@ def provenance(
     """Everything that says where an output came from.
 
     Of a job that was stopped and went on, times, the engine's figures, repeated rows, what was run
-    again alone and settings that change no row are those of the last run.
+    again alone and settings that change no row are those of the last run. On a cluster they are
+    those of all its tasks together, but for the time in all.
     """
     return {
         "format": 2,
@@ -55,7 +55,7 @@ def provenance(
             "weights_sha256": model.weights_sha256,
             "tokenizer_sha256": model.tokenizer.sha256,
         },
-        "engine": engine.describe() | report.engine,
+        "engine": report.engine,
         "settings": asdict(settings)
         | {
             "input": shown_place(settings.input),

@@ -1,6 +1,6 @@
 """What a job did, and the exit code that it deserves."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any
@@ -9,7 +9,8 @@ from .check_report import CheckReport
 from .errors import InputError
 from .invariance import InvarianceReport
 from .messages import cut
-from .parts import REJECT_SHAPE, PartRecord
+from .outcome import Outcome
+from .parts import REJECT_SHAPE, FailedPart, PartRecord
 from .records import Reject
 from .shape import fits, is_count, or_none
 
@@ -56,6 +57,10 @@ class RunReport:
         Rows that this run ran once more, alone.
     checks_invariance : bool
         Whether that was asked for.
+    failed : list of FailedPart
+        Parts that could not be done: the output is not there then.
+    cluster : dict or None
+        What a cluster did for it, where it was done on one.
     provenance : dict
         What was written into the footer and the manifest.
     """
@@ -76,10 +81,23 @@ class RunReport:
     invariance: InvarianceReport = field(default_factory=InvarianceReport)
     provenance: dict[str, Any] = field(default_factory=dict)
     first_bad_row: Reject | None = None
+    failed: list[FailedPart] = field(default_factory=list)
+    cluster: dict[str, Any] | None = None
 
-    def take(self, records: Collection[PartRecord]) -> None:
+    def take_outcome(self, found: Outcome) -> None:
+        """Take in what is said of the parts of this run."""
+        self.repeated_rows = found.effort.repeated_rows
+        self.engine = found.effort.figures() | {"peak_bytes": found.effort.peak_bytes}
+        self.engine |= found.engine
+        self.invariance = found.invariance
+        self.failed = found.failed
+        self.cluster = found.cluster
+
+    def take(self, records: Iterable[PartRecord]) -> None:
         """Take in what became of some parts, in order."""
+        processors = set(self.processors)
         for record in records:
+            processors.add(record.processor)
             self.parts += 1
             self.rows += record.rows
             self.bad_rows += record.bad_rows
@@ -87,13 +105,13 @@ class RunReport:
             self.completion_tokens += record.completion_tokens
             self.first_bad_row = self.first_bad_row or record.first_bad_row
             self.check.merge(record.check)
-        self.processors = sorted({*self.processors, *(record.processor for record in records)})
+        self.processors = sorted(processors)
 
     @property
     def exit_code(self) -> ExitCode:
         if not (self.check.agrees and self.invariance.agrees):
             return ExitCode.DISAGREES
-        return ExitCode.BAD_ROWS if self.bad_rows else ExitCode.DONE
+        return ExitCode.BAD_ROWS if self.bad_rows or self.failed else ExitCode.DONE
 
     def summary(self) -> str:
         """The job in a few lines."""

@@ -59,6 +59,14 @@ class Occupancy:
     most_slots: int = 0
     shared_tokens: int = 0
 
+    def add(self, other: "Occupancy") -> None:
+        """Take in the steps of others."""
+        self.steps += other.steps
+        self.rows += other.rows
+        self.live_rows += other.live_rows
+        self.most_slots = max(self.most_slots, other.most_slots)
+        self.shared_tokens += other.shared_tokens
+
 
 class Scheduler:
     """Continuous batching over compact slots.

@@ -15,6 +15,7 @@ from runner.check_report import CheckReport, Int8Loss
 from runner.checker import Checker
 from runner.generate import RunningSequence
 from runner.records import Reject
+from runner.sample import checked_rows
 
 from ..documents import read_documents
 from ..formats import Format, Text, string
@@ -42,9 +43,7 @@ class RowByRow(Checker):
     def __init__(self, generator: Generator, n_prompts: int) -> None:
         super().__init__(
             generator.model,
-            n_prompts,
-            None,
-            seed=0,
+            checked_rows(n_prompts, None, seed=0),
             float32=generator.float32,
             part_of=lambda number: number,
         )

@@ -19,6 +19,7 @@ import numpy as np
 from reference import HParams
 from runner.checker import Checker
 from runner.errors import SettingsError
+from runner.sample import checked_rows
 
 from ..language_model import LanguageModel
 from ..results import Metric, TaskResult
@@ -124,7 +125,7 @@ def _generation(model: LanguageModel, ids: Sequence[list[int]], n_prompt: int) -
     n_new = len(ids[0]) - n_prompt
 
     def work() -> None:
-        unchecked = Checker(model.model, len(prompts), 0, seed=0)
+        unchecked = Checker(model.model, checked_rows(len(prompts), 0, seed=0))
         model.generator.complete(prompts, n_new, ignore_eos=True, checker=unchecked)
 
     return Load("", len(prompts) * n_new, work)

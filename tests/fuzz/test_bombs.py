@@ -26,6 +26,7 @@ from runner import run
 from runner.checker import Checker
 from runner.errors import InputError
 from runner.inspect import first_rows, inspect_path
+from runner.sample import checked_rows
 from tests.fuzz import law, parsers, seeds
 
 MOST_BYTES = 200 << 20  # that reading any of these may take
@@ -144,7 +145,7 @@ def test_many_added_tokens(model_dir):
 
 
 def test_rows_that_a_file_only_claims_to_have(demo):
-    checker = Checker(demo, 2**60, None, 0)
+    checker = Checker(demo, checked_rows(2**60, None, 0))
     assert checker.wants(usable=True)
 
 

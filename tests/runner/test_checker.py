@@ -16,6 +16,7 @@ from runner.cli import cli
 from runner.comparison import TOLERANCE, compare
 from runner.engine import Engine
 from runner.int8 import in_int8
+from runner.sample import checked_rows
 
 PROMPTS = ["The capital of France is", "The opposite of hot is", "Monday, Tuesday,", "3 + 4 ="]
 
@@ -70,7 +71,7 @@ def test_a_nan_never_agrees():
 
 def test_the_rows_are_chosen_by_the_seed_and_replaced_where_bad(demo):
     def chosen(seed, usable=lambda row: True, n=100, count=10):
-        checker = Checker(demo, n, count, seed)
+        checker = Checker(demo, checked_rows(n, count, seed))
         return [row for row in range(n) if checker.wants(usable=usable(row))]
 
     assert chosen(1) == chosen(1) != chosen(2)

@@ -11,8 +11,9 @@ from runner.checker import Checker
 from runner.intake import Intake
 from runner.invariance import InvarianceCheck
 from runner.records import Completion, Reject, Request
+from runner.sample import checked_rows, repeated_rows
 
-NOBODY = InvarianceCheck(0, 0, 0)
+NOBODY = InvarianceCheck(repeated_rows(0, 0, 0))
 
 
 class Rows:
@@ -26,7 +27,12 @@ def request(row, prompt, limit=None):
 
 @pytest.fixture
 def intake(demo):
-    return Intake(RunSettings("in", "out", max_new_tokens=5), demo, Checker(demo, 10, 0, 0), NOBODY)
+    return Intake(
+        RunSettings("in", "out", max_new_tokens=5),
+        demo,
+        Checker(demo, checked_rows(10, 0, 0)),
+        NOBODY,
+    )
 
 
 def finish(intake, sequence, ids=(7, 8)):
@@ -58,7 +64,7 @@ def test_the_same_prompt_and_limit_is_run_once(intake):
 
 def test_stop_texts_of_a_row_are_its_own(demo):
     settings = RunSettings("in", "out", max_new_tokens=5, stop=("job",))
-    intake = Intake(settings, demo, Checker(demo, 10, 0, 0), NOBODY)
+    intake = Intake(settings, demo, Checker(demo, checked_rows(10, 0, 0)), NOBODY)
     stops = [None, ("job",), ("row",), ("row", "job"), (), ("row",)]
     rows = [Request(n, "", "one", None, stop) for n, stop in enumerate(stops)]
     assert [s.prompt.row for s in intake.open(Rows(rows))] == [0, 2, 3, 4]
@@ -143,7 +149,7 @@ def test_what_is_awaited_is_not_forgotten(intake, monkeypatch):
 
 def test_answers_of_an_earlier_run_are_not_computed_again(demo):
     known = {0: Completion(" x", [5], 1, "length", -1.5), 2: Completion(" y", [6], 1, "stop", -2.5)}
-    checker = Checker(demo, 3, 1, next(s for s in range(99) if sample(s) == 2))
+    checker = Checker(demo, checked_rows(3, 1, next(s for s in range(99) if sample(s) == 2)))
     intake = Intake(RunSettings("in", "out"), demo, checker, NOBODY, dict(known))
     sequences = intake.open(Rows([request(n, text) for n, text in enumerate("abc")]))
     assert [s.prompt.row for s in sequences] == [1, 2]  # the last is to be checked
@@ -179,8 +185,8 @@ def test_a_prompt_that_is_run_again_and_again_counts_once(demo, monkeypatch):
     """Every row is to be run once more alone, so that each runs though its answer is known."""
     monkeypatch.setattr(module, "KNOWN_TOKENS", 3 * (module.ANSWER_TOKENS + 2))
     settings = RunSettings("in", "out", max_new_tokens=5)
-    everybody = InvarianceCheck(40, None, 0)
-    intake = Intake(settings, demo, Checker(demo, 40, 0, 0), everybody)
+    everybody = InvarianceCheck(repeated_rows(40, None, 0))
+    intake = Intake(settings, demo, Checker(demo, checked_rows(40, 0, 0)), everybody)
     for row in range(0, 40, 2):
         waiting = [
             *intake.open(Rows([request(row, "a")])),

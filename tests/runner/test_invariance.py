@@ -14,6 +14,7 @@ from runner.generate import RunningSequence
 from runner.int8 import in_int8
 from runner.invariance import InvarianceCheck, InvarianceReport, alone, differences
 from runner.records import Completion, FinishReason, Prompt, Reject
+from runner.sample import repeated_rows
 from runner.scheduler import Scheduler
 
 TEXTS = ["The capital of France is", "3 + 4 =", "", "Monday, Tuesday,", "é 日", "3 + 4 = 7 and"]
@@ -53,7 +54,7 @@ def engine(models):
 
 @pytest.mark.parametrize("stop", [(), ("e", " the")])
 def test_a_job_agrees_with_its_rows_alone(engine, models, demo, stop):
-    check = InvarianceCheck(6, None, seed=0)
+    check = InvarianceCheck(repeated_rows(6, None, 0))
     job(engine, demo, check, stop=stop)
     report = check.run(engine, Engine(models, threads=1))
     assert report == InvarianceReport(rows=6, threads=[2, 1])
@@ -75,7 +76,7 @@ def test_company_that_matters_is_caught(engine, demo, monkeypatch):
         return replace(found, logprobs=np.nextafter(found.logprobs, np.float32(0)))
 
     monkeypatch.setattr(Engine, "decode", decode)
-    check = InvarianceCheck(6, None, seed=0)
+    check = InvarianceCheck(repeated_rows(6, None, 0))
     job(engine, demo, check)
     report = check.run(engine)
     assert not report.agrees
@@ -93,7 +94,7 @@ def test_company_that_changes_a_choice_is_caught(engine, demo, monkeypatch):
         return replace(found, tokens=chosen)
 
     monkeypatch.setattr(Engine, "decode", decode)
-    check = InvarianceCheck(6, None, seed=0)
+    check = InvarianceCheck(repeated_rows(6, None, 0))
     job(engine, demo, check)
     report = check.run(engine)
     assert 0 < report.differing_rows < 6
@@ -109,7 +110,7 @@ def test_threads_that_matter_are_caught(engine, models, demo, monkeypatch):
             found := Engine.decode(other, *given, **named), logprobs=found.logprobs * 2
         ),
     )
-    check = InvarianceCheck(6, 1, seed=0)
+    check = InvarianceCheck(repeated_rows(6, 1, 0))
     job(engine, demo, check)
     (row,) = check.run(engine, other).differing
     assert row.endswith("alone with 1 threads")
@@ -142,7 +143,7 @@ def test_results_are_compared_to_the_last_bit():
 
 def test_rows_are_chosen_by_the_seed_and_replaced_where_nothing_is_generated():
     def chosen(seed, usable=lambda row: True, n=100, count=10):
-        check = InvarianceCheck(n, count, seed)
+        check = InvarianceCheck(repeated_rows(n, count, seed))
         return [row for row in range(n) if check.wants(row, usable=usable(row))]
 
     assert chosen(1) == chosen(1) != chosen(2)
@@ -156,7 +157,7 @@ def test_rows_are_chosen_by_the_seed_and_replaced_where_nothing_is_generated():
 
 
 def test_only_wanted_rows_are_kept(demo):
-    check = InvarianceCheck(6, 2, seed=0)
+    check = InvarianceCheck(repeated_rows(6, 2, 0))
     running = list(sequences(demo))
     wanted = [s.prompt.row for s in running if check.wants(s.prompt.row)]
     for sequence in running:
@@ -167,7 +168,7 @@ def test_only_wanted_rows_are_kept(demo):
 
 
 def test_a_wanted_row_that_never_came_is_our_own_bug(engine):
-    check = InvarianceCheck(3, None, seed=0)
+    check = InvarianceCheck(repeated_rows(3, None, 0))
     assert check.wants(0)
     with pytest.raises(AssertionError, match=r"rows \[0\] were wanted and never kept"):
         check.run(engine)
