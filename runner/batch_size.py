@@ -59,7 +59,9 @@ class BatchSize:
             self.wanted *= 2
 
 
-def cache_bytes(hparams: HParams, token_bytes: int, memory_bytes: int | None) -> int:
+def cache_bytes(
+    hparams: HParams, token_bytes: int, memory_bytes: int | None, share: float = 1.0
+) -> int:
     """Memory for keys and values, when the weights are loaded.
 
     Parameters
@@ -70,6 +72,8 @@ def cache_bytes(hparams: HParams, token_bytes: int, memory_bytes: int | None) ->
         What the keys and values of one token take.
     memory_bytes : int or None
         What the whole process may take; None shares what is free.
+    share : float
+        Of what is free: other processes may take theirs.
 
     Raises
     ------
@@ -78,7 +82,7 @@ def cache_bytes(hparams: HParams, token_bytes: int, memory_bytes: int | None) ->
     """
     used = psutil.Process().memory_info().rss
     if memory_bytes is None:
-        budget = int(SHARE * available_bytes())
+        budget = int(SHARE * share * available_bytes())
     else:
         budget = memory_bytes - used - HEADROOM_BYTES
     least = token_bytes * hparams["n_ctx"]

@@ -4,7 +4,7 @@ from reference import PicobatchError
 
 
 class InputError(PicobatchError):
-    """The input as a whole cannot be read, or a row is bad under `--on-error fail`."""
+    """The input as a whole cannot be read."""
 
 
 class NoColumnError(InputError):
@@ -27,8 +27,36 @@ class OutputError(PicobatchError):
     """The output cannot be written, or must not be."""
 
 
+class BadRowError(InputError):
+    """A row is bad under `--on-error fail`."""
+
+
 class ClusterError(PicobatchError):
     """A cluster cannot be reached, or none of its nodes can do the job."""
+
+
+class TaskError(PicobatchError):
+    """A task on a cluster could not be done.
+
+    Attributes
+    ----------
+    fault : str
+        Whose it is: the task's own, as far as one can see.
+    """
+
+    fault = "task"
+
+
+class NodeError(TaskError):
+    """The node can do no task of this job."""
+
+    fault = "node"
+
+
+class StopError(TaskError):
+    """No task of this job is to be done any more."""
+
+    fault = "job"
 
 
 class PlaceError(PicobatchError):

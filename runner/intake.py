@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from reference import Model
 
 from .checker import Checker
-from .errors import InputError
+from .errors import BadRowError
 from .generate import RunningSequence
 from .invariance import InvarianceCheck
 from .prompts import to_prompt
@@ -217,11 +217,11 @@ def refuse_if_asked(reject: Reject | None, settings: RunSettings) -> None:
 
     Raises
     ------
-    InputError
+    BadRowError
         With what is wrong with it.
     """
     if reject is not None and settings.on_error == "fail":
-        raise InputError(
+        raise BadRowError(
             f"{reject}. Fix the row, which begins the job anew, or pass --on-error=skip to keep it "
             "as an error row."
         )

@@ -9,7 +9,7 @@ import click
 from reference.models import DEMO, MODELS_DIR_VARIABLE
 from reference.published import BASE_URL_VARIABLE
 
-from .settings import DTYPES, FORMATS, SIZE, Shard, available_threads, bytes_of
+from .settings import DTYPES, ENGINES, FORMATS, SIZE, Shard, available_threads, bytes_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,6 +98,27 @@ memory_option = click.option(
 def job_options(command: F) -> F:
     """What only `batch` has: of files, and of what is done when."""
     for option in (
+        click.option(
+            "--cpus-per-task",
+            type=click.IntRange(min=1),
+            metavar="N",
+            help="With --engine ray: CPUs of a task, and its threads.  [default: 4, or all of a "
+            "node that has fewer]",
+        ),
+        click.option(
+            "--ray-address",
+            metavar="ADDR",
+            help="With --engine ray: a running cluster, such as HOST:6379 or auto.  [default: "
+            "RAY_ADDRESS, or a Ray of the job's own on this machine]",
+        ),
+        click.option(
+            "--engine",
+            type=click.Choice(ENGINES),
+            default="local",
+            show_default=True,
+            help="Do the job in this process, or its parts as tasks on Ray: the bytes are the "
+            "same.",
+        ),
         click.option(
             "--overwrite",
             is_flag=True,

@@ -75,6 +75,9 @@ class Output(Protocol):
     def count(self, part: Part, record: PartRecord) -> None:
         """Know of a part that is committed."""
 
+    def shared(self) -> tuple[Place, str]:
+        """Where other processes put parts, and what the job is called there."""
+
     def suspend(self, known: Known) -> None:
         """Keep what is known of rows whose part is not done."""
 
@@ -154,6 +157,9 @@ class PipeOutput:
     def count(self, part: Part, record: PartRecord) -> None:
         self.records[part.number] = record
 
+    def shared(self) -> tuple[Place, str]:
+        raise AssertionError("nobody else writes to our stdout")
+
     def suspend(self, known: Known) -> None:
         pass
 
@@ -230,6 +236,9 @@ class FileOutput:
 
     def count(self, part: Part, record: PartRecord) -> None:
         self.records[part.number] = record
+
+    def shared(self) -> tuple[Place, str]:
+        return self._folder.output, self._folder.name
 
     def suspend(self, known: Known) -> None:
         part_of, done = self._plan.part_of, self.records

@@ -1,6 +1,6 @@
 """Parts in, committed parts out: on one machine all of a job's, in a task of a cluster one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from reference import Model
@@ -10,6 +10,7 @@ from .check_report import CheckReport
 from .checker import Checker
 from .clock import Clock
 from .commit import Committer
+from .effort import Figures
 from .engine import Engine
 from .int8 import in_int8
 from .intake import Intake
@@ -40,6 +41,9 @@ class Worker:
         As it was loaded.
     settings : RunSettings
         How it is run.
+    share : float
+        Of the memory that is free, where the settings do not say how much to take: others may work
+        on this machine.
 
     Raises
     ------
@@ -47,11 +51,11 @@ class Worker:
         Where there is not enough memory.
     """
 
-    def __init__(self, model: Model, settings: RunSettings) -> None:
+    def __init__(self, model: Model, settings: RunSettings, share: float = 1.0) -> None:
         self.model = model
         self.computed = in_int8(model) if settings.dtype == "int8" else model
         self.engine = Engine(self.computed, settings.threads, profiled=settings.profiled)
-        memory = cache_bytes(model.hparams, self.engine.cache.token_bytes, settings.memory)
+        memory = cache_bytes(model.hparams, self.engine.cache.token_bytes, settings.memory, share)
         self.check_bytes = memory // CHECK_SHARE if settings.check_rows != 0 else 0
         self.row_bytes = memory - self.check_bytes
         self.size = BatchSize(settings.batch_size)
@@ -190,17 +194,31 @@ def process_part(
     worker: Worker,
     samples: Samples,
     committer: Committer,
-    progress: Advances,
+    advance: Callable[[int, int, Callable[[], Figures]], None],
 ) -> DonePart:
     """Do one part: what becomes of it follows from the job and the part's rows alone.
 
-    Parameters and errors are those of `Processing`; the samples are those of the part's rows.
+    Errors and parameters are those of `Processing`, but for two: the samples are those of the
+    part's rows, and `advance` is told of finished rows, their tokens, and where to ask how the
+    engine does.
     """
     processing = Processing(job, files, worker, samples, Clock(), Interrupts())
+    progress = _Passed(advance, processing.pipeline.figures)
     [(_, record)] = processing.run([part], committer, progress)
     effort = processing.pipeline.effort()
     again = processing.run_again()
     return DonePart(record, Outcome(effort, again, worker.engine.describe()))
+
+
+@dataclass(frozen=True)
+class _Passed:
+    """Passes on how far a pipeline is."""
+
+    advance_with: Callable[[int, int, Callable[[], Figures]], None]
+    figures: Callable[[], Figures]
+
+    def advance(self, rows: int, tokens: int) -> None:
+        self.advance_with(rows, tokens, self.figures)
 
 
 def _of(

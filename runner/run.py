@@ -1,7 +1,8 @@
 """One batch job: what is to be done, part by part, and what is made of it."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from .here import do_here
 from .inputs import input_files
 from .intake import refuse_if_asked
 from .interrupts import Interrupts
+from .outcome import Outcome
 from .output import open_output
 from .places import STDIO, Place, is_same, place_of, shown_place
 from .planner import plan_job
@@ -45,6 +47,7 @@ def run(settings: RunSettings) -> RunReport:
     clock = Clock()
     started = dt.datetime.now(dt.UTC)
     with (
+        _engine(settings) as do_parts,
         input_files(settings.input) as files,
         open_output(settings, files) as output,
     ):
@@ -62,7 +65,7 @@ def run(settings: RunSettings) -> RunReport:
         report.checks_invariance = settings.check_invariance > 0
         todo = [part for part in job.plan.parts if part.number not in output.records]
         with Interrupts() as interrupts, rare_collections():
-            done = do_here(job, files, model, todo, output, clock, interrupts)
+            done = do_parts(job, files, model, todo, output, clock, interrupts)
             report.take(output.records[number] for number in sorted(output.records))
             report.take_outcome(done)
             report.elapsed_s = clock.seconds(**done.effort.seconds)
@@ -71,6 +74,20 @@ def run(settings: RunSettings) -> RunReport:
             report.provenance = provenance(settings, report, model, job.key, job.plan, started)
             output.finish(report.provenance, interrupts)
     return report
+
+
+@contextmanager
+def _engine(settings: RunSettings) -> Iterator[Callable[..., Outcome]]:
+    """What does the parts: this process, or Ray, to which it is then connected."""
+    if settings.engine == "local":
+        yield do_here
+        return
+    from .cluster.ray_session import open_ray  # noqa: PLC0415 - Ray is an extra
+
+    with open_ray(settings.ray_address):
+        from .cluster.drive import do_on_nodes  # noqa: PLC0415
+
+        yield do_on_nodes
 
 
 def refuse_metrics(settings: RunSettings, files: Sequence[Place]) -> None:

@@ -13,6 +13,7 @@ MOST_THREADS = 512
 MOST_SHARDS = 100_000  # that five digits name
 DTYPES = ("float32", "int8")
 FORMATS = ("rows", "openai")
+ENGINES = ("local", "ray")
 SIZE = "bytes, or a size such as 512M or 8G"
 MOST_DIGITS = 18  # of a size
 
@@ -89,6 +90,13 @@ class RunSettings:
         Take a finished output of the very same job as done.
     overwrite : bool
         Replace an existing output, and what another job left unfinished there.
+    engine : str
+        `local` does the job in this process, `ray` its parts as tasks on Ray, with the same bytes
+        as the result. `threads`, `batch_size` and `memory` are then those of a task.
+    ray_address : str or None
+        Of a running cluster; None means the one that RAY_ADDRESS names, or a Ray of the job's own.
+    cpus_per_task : int or None
+        CPUs of a task, and its threads; None goes by the nodes.
     """
 
     input: str
@@ -118,6 +126,9 @@ class RunSettings:
     overwrite: bool = False
     models_dir: str | None = None
     base_url: str | None = None
+    engine: str = "local"
+    ray_address: str | None = None
+    cpus_per_task: int | None = None
 
     def __post_init__(self) -> None:
         at_least = {
@@ -129,6 +140,7 @@ class RunSettings:
             "part_rows": (self.part_rows, 1),
             "check_rows": (self.check_rows, 0),
             "check_invariance": (self.check_invariance, 0),
+            "cpus_per_task": (self.cpus_per_task, 1),
         }
         faults = [
             f"{name} is {value}; expected {least} or more."
@@ -157,6 +169,17 @@ class RunSettings:
             f"truncate_prompt is {self.truncate_prompt!r}; expected 'left'.": (
                 self.truncate_prompt in (None, "left")
             ),
+            f"engine is {self.engine!r}; expected one of {', '.join(ENGINES)}.": (
+                self.engine in ENGINES
+            ),
+            "ray_address and cpus_per_task are for engine 'ray'; expected none of them without.": (
+                self.engine == "ray" or (self.ray_address is None and self.cpus_per_task is None)
+            ),
+            f"cpus_per_task is {self.cpus_per_task}; expected at most {MOST_THREADS}.": (
+                (self.cpus_per_task or 1) <= MOST_THREADS
+            ),
+            "output is -; expected a file: parts that are done on several nodes do not go down a "
+            "pipe.": self.engine == "local" or self.output != "-",
             "prompt_column is 'max_new_tokens', which holds limits.": (
                 self.prompt_column != "max_new_tokens"
             ),

@@ -20,6 +20,7 @@ HOMES = {
         "runner/runtimes/",  # one of which is its evaluator
     ),
     "onnxruntime": ("runner/engine.py",),
+    "ray": ("runner/cluster/",),
     "pyarrow": ("runner/", "jobs/"),
     "click": ("runner/cli.py", "runner/options.py", "jobs/cli.py"),
     "jinja2": ("jobs/report/",),

@@ -1,0 +1,174 @@
+"""A job on a cluster: its parts as tasks, and what is made of what they return."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from reference import Model
+
+from ..clock import Clock
+from ..effort import Effort, Figures
+from ..interrupts import Interrupts
+from ..outcome import Outcome
+from ..output import Output
+from ..parts import FailedPart, Part
+from ..places import Place
+from ..planner import PlannedJob
+from ..process import DonePart, Samples
+from ..progress import Progress
+from .dispatch import Attempt, Dispatch, Failure
+from .part_task import HowFar, PartsOnNodes, PartTask, do_part
+from .ray_cluster import RayCluster, good_cpus_per_task
+
+
+def do_on_nodes(
+    job: PlannedJob,
+    files: Sequence[Place],
+    model: Model,  # noqa: ARG001 - each process of a node loads it for itself
+    todo: Sequence[Part],
+    output: Output,
+    clock: Clock,  # noqa: ARG001
+    interrupts: Interrupts,
+) -> Outcome:
+    """Do some parts on the Ray that this process is connected to, each as a task.
+
+    Raises
+    ------
+    ClusterError
+        Where no node is left that can do any.
+    InterruptedJobError
+        Where a signal came. Parts that are done count.
+    """
+    settings = job.settings
+    cpus_per_task = settings.cpus_per_task or good_cpus_per_task()
+    place, name = output.shared()
+    on_nodes = PartsOnNodes(_as_on_nodes(job, cpus_per_task), place, name)
+    parts = {part.number: part for part in todo}
+    arguments = _arguments(job, todo)
+    cluster = RayCluster(do_part, on_nodes, arguments.__getitem__, cpus_per_task, settings.memory)
+    dispatch = Dispatch(cluster, {part.number: len(part.rows) for part in todo})
+    found = Outcome()
+    so_far = _SoFar(cluster)
+    n_rows = sum(len(part.rows) for part in todo)
+    with Progress(n_rows, so_far.figures, settings.metrics) as progress:
+
+        def between() -> None:
+            interrupts.check()
+            progress.advance(*so_far.take())
+
+        try:
+            for number, done in dispatch.run(between):
+                assert isinstance(done, DonePart)
+                output.count(parts[number], done.record)
+                found.add(done.found)
+                so_far.add(parts[number], done)
+                progress.advance(*so_far.take())
+        finally:
+            cluster.settle()
+    job.refuse_changed(files)
+    found.failed = [
+        FailedPart(parts[number], _told(failures))
+        for number, failures in sorted(dispatch.failed.items())
+    ]
+    found.cluster = {
+        "nodes": cluster.most_nodes,
+        "tasks_at_a_time": cluster.most_slots,
+        "cpus_per_task": cpus_per_task,
+        "attempts": dispatch.counts.attempts,
+        "failures": dispatch.counts.failures,
+        "losses": dispatch.counts.losses,
+        "spares": dispatch.counts.spares,
+        "excluded": {node: str(failure.error) for node, failure in dispatch.excluded.items()},
+    }
+    return found
+
+
+def _as_on_nodes(job: PlannedJob, cpus_per_task: int) -> PlannedJob:
+    """The same job with settings that hold on any node."""
+    settings = job.settings
+    model = Path(settings.model)
+    return replace(
+        job,
+        settings=replace(
+            settings,
+            threads=cpus_per_task,
+            model=str(model.resolve()) if model.is_dir() else settings.model,
+            models_dir=settings.models_dir and str(Path(settings.models_dir).resolve()),
+            metrics=None,
+        ),
+    )
+
+
+def _arguments(job: PlannedJob, todo: Sequence[Part]) -> dict[int, PartTask]:
+    """What is sent with each part: the samples are of all rows that are to be done."""
+    stops = list(accumulate(len(part.rows) for part in todo))
+    samples = Samples.of(job.settings, stops[-1] if stops else 0)
+    return {
+        part.number: PartTask(part, samples.among(range(stop - len(part.rows), stop)))
+        for part, stop in zip(todo, stops, strict=True)
+    }
+
+
+def _told(failures: Sequence[Failure]) -> str:
+    """Why a part failed for good, each reason once, with the nodes that said so."""
+    nodes: dict[str, list[str]] = {}
+    for failure in failures:
+        nodes.setdefault(str(failure.error), []).append(failure.node)
+    said = [f"{reason} (node {', '.join(dict.fromkeys(names))})" for reason, names in nodes.items()]
+    return "; ".join(said)
+
+
+class _SoFar:
+    """How far the tasks of a cluster are, all together.
+
+    Parameters
+    ----------
+    cluster : RayCluster
+        Knows what those that run said last.
+    """
+
+    def __init__(self, cluster: RayCluster) -> None:
+        self._cluster = cluster
+        self._done_rows = self._done_tokens = 0
+        self._told_rows = self._told_tokens = 0
+        self._effort = Effort()
+
+    def add(self, part: Part, done: DonePart) -> None:
+        """Count a part that is done."""
+        self._done_rows += len(part.rows)
+        self._done_tokens += done.found.effort.generated_tokens
+        self._effort.add(done.found.effort)
+
+    def take(self) -> tuple[int, int]:
+        """Rows and tokens since this was last asked for; fewer than none where a task was lost."""
+        running = self._running()
+        rows = self._done_rows + sum(how.rows for how in running.values())
+        tokens = self._done_tokens + sum(how.tokens for how in running.values())
+        found = rows - self._told_rows, tokens - self._told_tokens
+        self._told_rows, self._told_tokens = rows, tokens
+        return found
+
+    def figures(self) -> Figures:
+        """How all engines do together."""
+        figures: list[Mapping[str, Any]] = [how.figures for how in self._running().values()]
+        n = max(len(figures), 1)
+        return self._effort.figures() | {
+            "tasks": len(figures),
+            "nodes": len(self._cluster.nodes()),
+            "running": sum(found["running"] for found in figures),
+            "prefill_tokens_per_s": sum(found["prefill_tokens_per_s"] for found in figures),
+            "decode_tokens_per_s": sum(found["decode_tokens_per_s"] for found in figures),
+            "occupancy": round(sum(found["occupancy"] for found in figures) / n, 4),
+            "memory_bytes": sum(found["memory_bytes"] for found in figures),
+        }
+
+    def _running(self) -> dict[int, HowFar]:
+        """By task: of two attempts the one that is further."""
+        found: dict[int, HowFar] = {}
+        told: Mapping[Attempt, HowFar] = self._cluster.told()
+        for attempt, how in told.items():
+            if attempt.task not in found or how.rows > found[attempt.task].rows:
+                found[attempt.task] = how
+        return found

@@ -1,0 +1,252 @@
+"""Ray as a cluster: its tasks, its nodes, and what its exceptions mean.
+
+What is done stands elsewhere: a task calls one function of ours, and `dispatch.py` says which task
+is started when. Ray's own retries are off: it keeps no task from a node, and does not count what
+failed by whose fault.
+"""
+
+import hashlib
+import pickle
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import ray
+from ray import cloudpickle
+from ray import exceptions as ray_errors
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from reference.progress import say
+
+from ..errors import StopError, TaskError
+from ..messages import cut, printable
+from . import shipped
+from .dispatch import Attempt, Begun, Ended, Failure, Fault
+
+CPUS_PER_TASK = 4  # where nothing else is asked for and a node has as many
+LOOK_S = 1.0  # how often to look which nodes there are, and how far tasks are
+LOOK_TIMEOUT_S = 10.0
+CANCEL_S = 10.0  # for tasks to put away what they began
+NODE_DIGITS = 8  # of an id, in names
+GONE = (
+    ray_errors.NodeDiedError,
+    ray_errors.TaskUnschedulableError,
+    ray_errors.ObjectLostError,
+    ray_errors.LocalRayletDiedError,
+)
+
+Tell = Callable[[Callable[[], Any]], None]
+TaskFunction = Callable[[Any, Any, Tell], Any]
+
+cloudpickle.register_pickle_by_value(shipped)
+
+
+def good_cpus_per_task() -> int:
+    """CPUs of a task that suit the nodes which are there now."""
+    largest = max((node["Resources"].get("CPU", 0) for node in _live_nodes()), default=0)
+    return min(CPUS_PER_TASK, int(largest)) or CPUS_PER_TASK
+
+
+class RayCluster:
+    """Runs one function on Ray's nodes, as `Cluster` wants it.
+
+    Parameters
+    ----------
+    function : callable
+        Called in a process of a node with the payload, a task's arguments, and a function that is
+        told how far it is. What it raises says by its `fault` whose it is, as `TaskError` does.
+    payload : object
+        What all tasks need; sent once.
+    arguments : callable
+        Those of a task, by its number.
+    cpus_per_task : int
+        CPUs of a task.
+    memory_bytes : int, optional
+        That a task may take: no node is given more than it has memory for.
+
+    Attributes
+    ----------
+    most_nodes, most_slots : int
+        Nodes that were there at a time, and tasks that could run.
+    """
+
+    def __init__(
+        self,
+        function: TaskFunction,
+        payload: Any,
+        arguments: Callable[[int], Any],
+        cpus_per_task: int,
+        memory_bytes: int | None = None,
+    ) -> None:
+        self._arguments = arguments
+        self._cpus, self._memory = cpus_per_task, memory_bytes
+        data = pickle.dumps((function, payload))
+        self._sent = ray.put((hashlib.sha256(data).hexdigest(), data))
+        self._versions = shipped.installed()
+        needed = {"num_cpus": self._cpus} | ({"memory": memory_bytes} if memory_bytes else {})
+        self._remote = ray.remote(shipped.run_task).options(max_retries=0, **needed)
+        self._tally = _tally()
+        self._refs: dict[Attempt, Any] = {}
+        self._avoided: dict[Attempt, set[str]] = {}
+        self._cancelled: list[Any] = []
+        self._ended: set[Attempt] = set()
+        self._begun: dict[Attempt, Begun] = {}
+        self._told: dict[Attempt, Any] = {}
+        self._looked_s = 0.0
+        self._nodes: dict[str, int] = {}
+        self._names: dict[str, str] = {}  # of all nodes that were ever seen, by id
+        self._ids: dict[str, str] = {}
+        self.most_nodes = self.most_slots = 0
+        self._look()
+
+    def now_s(self) -> float:
+        return time.monotonic()
+
+    def nodes(self) -> Mapping[str, int]:
+        return self._nodes
+
+    def begun(self) -> Mapping[Attempt, Begun]:
+        return self._begun
+
+    def told(self) -> Mapping[Attempt, Any]:
+        """How far the attempts are that run."""
+        return self._told
+
+    def start(self, attempt: Attempt, avoided: Collection[str]) -> None:
+        remote = self._remote
+        if avoided := {name for name in avoided if name in self._ids}:
+            ids = ",".join(sorted(self._ids[name] for name in avoided))
+            remote = remote.options(label_selector={"ray.io/node-id": f"!in({ids})"})
+            self._avoided[attempt] = avoided
+        self._refs[attempt] = remote.remote(
+            self._versions, self._sent, self._arguments(attempt.task), (*attempt,), self._tally
+        )
+
+    def wait(self, most_s: float) -> list[Ended]:
+        for attempt in self._ended:  # it was told, and is asked for no more
+            self._begun.pop(attempt, None)
+        attempts = {ref: attempt for attempt, ref in self._refs.items()}
+        ready: list[Any] = []
+        if attempts:
+            ready, _ = ray.wait(list(attempts), num_returns=1, timeout=most_s)
+            if ready:  # and whatever else is
+                ready, _ = ray.wait(list(attempts), num_returns=len(attempts), timeout=0)
+        else:
+            time.sleep(most_s)
+        if time.monotonic() - self._looked_s >= LOOK_S:
+            self._look()
+        return [self._end(attempts[ref], ref) for ref in ready] + self._stuck()
+
+    def cancel(self, attempt: Attempt) -> None:
+        ref = self._drop(attempt)
+        self._begun.pop(attempt, None)
+        self._cancelled.append(ref)
+        ray.cancel(ref, force=False)
+
+    def settle(self) -> None:
+        """Wait until what was cancelled is over: nothing of it may be written any more."""
+        left = self._cancelled
+        self._cancelled = []
+        if left:
+            _, left = ray.wait(left, num_returns=len(left), timeout=CANCEL_S)
+        for ref in left:
+            ray.cancel(ref, force=True)
+        if left:
+            ray.wait(left, num_returns=len(left), timeout=CANCEL_S)
+
+    def _drop(self, attempt: Attempt) -> Any:
+        self._avoided.pop(attempt, None)
+        self._told.pop(attempt, None)
+        self._ended.add(attempt)
+        return self._refs.pop(attempt)
+
+    def _end(self, attempt: Attempt, ref: Any) -> Ended:
+        self._drop(attempt)
+        try:
+            fault, found, node_id, took_s = ray.get(ref)
+        except ray_errors.RayError as e:
+            self._look()  # it may have begun a moment ago
+            return Ended(attempt, failure=self._failure(attempt, e))
+        node = self._names.get(node_id, node_id)
+        self._begun[attempt] = Begun(node, self.now_s() - took_s)
+        if fault is None:
+            return Ended(attempt, found)
+        said, _, trace = str(found).partition("\n")
+        if trace:
+            say(printable(f"node {node}: a fault of the program:\n{trace}"))
+        kind = StopError if fault == Fault.JOB.value else TaskError
+        return Ended(attempt, failure=Failure(Fault(fault), node, kind(said)))
+
+    def _failure(self, attempt: Attempt, error: Exception) -> Failure:
+        """What Ray says of a task that did not end by itself."""
+        node = self._begun[attempt].node if attempt in self._begun else "unknown"
+        if isinstance(error, GONE):
+            return Failure(Fault.LOST, node, TaskError("the node went away"))
+        if isinstance(error, ray_errors.OutOfMemoryError):
+            told = "the node had no memory left; pass --memory, or more --cpus-per-task"
+        elif isinstance(error, ray_errors.WorkerCrashedError):
+            told = "the process ended without a word: it was killed, or had no memory left"
+        else:
+            told = _in_one_line(error)
+        return Failure(Fault.TASK, node, TaskError(told))
+
+    def _stuck(self) -> list[Ended]:
+        """Attempts that wait for nodes which are not there any more."""
+        if not self._nodes:
+            return []
+        stuck = [
+            attempt
+            for attempt, avoided in self._avoided.items()
+            if attempt not in self._begun and avoided.issuperset(self._nodes)
+        ]
+        for attempt in stuck:
+            self.cancel(attempt)
+        gone = TaskError("the nodes that could do it went away")
+        return [Ended(a, failure=Failure(Fault.LOST, "unknown", gone)) for a in stuck]
+
+    def _look(self) -> None:
+        """See which nodes there are, and what tasks said."""
+        self._looked_s = time.monotonic()
+        self._nodes = {}
+        for node in _live_nodes():
+            name = f"{node['NodeManagerAddress']} ({node['NodeID'][:NODE_DIGITS]})"
+            self._names[node["NodeID"]] = name
+            self._ids[name] = node["NodeID"]
+            if n_slots := self._slots(node["Resources"]):
+                self._nodes[name] = n_slots
+        self.most_nodes = max(self.most_nodes, len(self._nodes))
+        self.most_slots = max(self.most_slots, sum(self._nodes.values()))
+        ended, self._ended = self._ended, set()
+        try:
+            reading = self._tally.read.remote([tuple(attempt) for attempt in ended])
+            told = ray.get(reading, timeout=LOOK_TIMEOUT_S)
+        except ray_errors.RayError:  # its node went away: it begins anew elsewhere
+            return
+        for key, (node_id, found) in told.items():
+            if (attempt := Attempt(*key)) in self._refs:
+                name = self._names.get(node_id, node_id)
+                self._begun.setdefault(attempt, Begun(name, self.now_s()))
+                if found is not None:
+                    self._told[attempt] = found
+
+    def _slots(self, resources: Mapping[str, float]) -> int:
+        """Tasks that a node can run at a time."""
+        n_slots = int(resources.get("CPU", 0)) // self._cpus
+        if self._memory is None:
+            return n_slots
+        return min(n_slots, int(resources.get("memory", 0)) // self._memory)
+
+
+def _tally() -> Any:
+    """An actor on this node, or on another one where this has gone."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    options = {"num_cpus": 0, "max_restarts": -1, "scheduling_strategy": here}
+    return ray.remote(shipped.Tally).options(**options).remote()
+
+
+def _live_nodes() -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _in_one_line(error: BaseException) -> str:
+    return cut(" ".join(str(error).split()) or repr(error))
