@@ -21,7 +21,7 @@ from .provenance import is_as_written, read_manifest
 from .publish import check_place, in_our_words, publish, published, refuse_finished
 from .report import COUNTS, INCOMPLETE, RunReport, incomplete
 from .settings import MOST_SHARDS, Shard
-from .shape import fits, is_count, is_text
+from .shape import fits, is_count, is_text, of_any_name
 from .storage import Format, format_of, shard_name, suffix_of
 
 NAMED_MISSING = 5
@@ -31,7 +31,7 @@ SHAPE = {
     "rows": (is_count, is_count),
     "parts": {
         **dict.fromkeys(("count", "rows", "resumed"), is_count),
-        "processors": [is_text],
+        "rows_by_processor": of_any_name([(is_count, is_count)]),
     },
     "file": {"bytes": is_count, "sha256": is_text},
     "started": is_text,
@@ -221,8 +221,9 @@ def _of_all(output: Place, files: Sequence[ShardFile]) -> tuple[RunReport, dict[
             setattr(report, name, getattr(report, name) + getattr(shard, name))
     first = files[0].provenance
     key = first["key"] | {"settings": first["key"]["settings"] | {"shard": None}}
-    processors = {p for file in files for p in file.provenance["parts"]["processors"]}
-    report.processors = sorted(processors)
+    for file in files:
+        for kind, rows in file.provenance["parts"]["rows_by_processor"].items():
+            report.rows_by_processor.setdefault(kind, []).extend(rows)
     of_each = ("engine", "elapsed_s", "versions")
     elapsed_s = [file.provenance["elapsed_s"] for file in files]
     report.provenance = {name: first[name] for name in first if name != "engine"} | {
@@ -234,7 +235,7 @@ def _of_all(output: Place, files: Sequence[ShardFile]) -> tuple[RunReport, dict[
         | {
             "count": sum(file.provenance["parts"]["count"] for file in files),
             "resumed": sum(file.provenance["parts"]["resumed"] for file in files),
-            "processors": report.processors,
+            "rows_by_processor": report.rows_by_processor,
         },
         "counts": {name: getattr(report, name) for name in COUNTS},
         "started": min(file.provenance["started"] for file in files),

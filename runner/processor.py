@@ -8,6 +8,11 @@ from pathlib import Path
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm", "sve")
 
 
+def instructions(kind: str) -> str:
+    """What of a kind of processor says how it rounds: those with the same give the same bits."""
+    return kind.rpartition("(")[2].removesuffix(")")
+
+
 def processor() -> str:
     """Its name, and which of `FLAGS` it has."""
     try:

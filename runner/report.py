@@ -1,6 +1,6 @@
 """What a job did, and the exit code that it deserves."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import Any
@@ -10,7 +10,8 @@ from .errors import InputError
 from .invariance import InvarianceReport
 from .messages import cut
 from .outcome import Outcome
-from .parts import REJECT_SHAPE, FailedPart, PartRecord
+from .parts import REJECT_SHAPE, FailedPart, Part, PartRecord
+from .processor import instructions
 from .records import Reject
 from .shape import fits, is_count, or_none
 
@@ -27,6 +28,8 @@ class ExitCode(IntEnum):
 
 
 INCOMPLETE = (LookupError, TypeError, ValueError, AttributeError)
+NAMED_RUNS = 5  # of rows, that a report names for a kind of processor
+NAMED_FAILURES = 10
 COUNTS = ("rows", "bad_rows", "prompt_tokens", "completion_tokens", "repeated_rows")
 
 
@@ -44,8 +47,9 @@ class RunReport:
         Rows whose prompt and limit another one had: they share its answer.
     parts, resumed_parts : int
         Parts of the output, and how many of them an earlier run had done.
-    processors : list of str
-        The kinds of processor that computed them.
+    rows_by_processor : dict of str to list
+        The kinds of processor that computed them, and which runs of rows each did: the first, and
+        the one behind the last.
     elapsed_s : dict of str to float
         Seconds by stage: `load`, `read`, `tokenize`, `prefill`, `decode`, `check`, `write`,
         `total`.
@@ -73,7 +77,7 @@ class RunReport:
     repeated_rows: int = 0
     parts: int = 0
     resumed_parts: int = 0
-    processors: list[str] = field(default_factory=list)
+    rows_by_processor: dict[str, list[list[int]]] = field(default_factory=dict)
     elapsed_s: dict[str, float] = field(default_factory=dict)
     engine: dict[str, Any] = field(default_factory=dict)
     check: CheckReport = field(default_factory=CheckReport)
@@ -93,11 +97,16 @@ class RunReport:
         self.failed = found.failed
         self.cluster = found.cluster
 
-    def take(self, records: Iterable[PartRecord]) -> None:
-        """Take in what became of some parts, in order."""
-        processors = set(self.processors)
-        for record in records:
-            processors.add(record.processor)
+    def take(self, parts: Iterable[Part], records: Mapping[int, PartRecord]) -> None:
+        """Take in what became of the parts that are done, in order."""
+        for part in parts:
+            if (record := records.get(part.number)) is None:
+                continue
+            rows = self.rows_by_processor.setdefault(record.processor, [])
+            if rows and rows[-1][1] == part.rows.start:
+                rows[-1][1] = part.rows.stop
+            else:
+                rows.append([part.rows.start, part.rows.stop])
             self.parts += 1
             self.rows += record.rows
             self.bad_rows += record.bad_rows
@@ -105,7 +114,6 @@ class RunReport:
             self.completion_tokens += record.completion_tokens
             self.first_bad_row = self.first_bad_row or record.first_bad_row
             self.check.merge(record.check)
-        self.processors = sorted(processors)
 
     @property
     def exit_code(self) -> ExitCode:
@@ -115,7 +123,7 @@ class RunReport:
 
     def summary(self) -> str:
         """The job in a few lines."""
-        lines = [*self._time(), *self._origin()]
+        lines = [*self._time(), *self._origin(), *self._failures()]
         if self.bad_rows:
             some = "1 bad row is" if self.bad_rows == 1 else f"{self.bad_rows:,} bad rows are"
             lines.append(f"{some} kept with finish_reason = error; the first: {self.first_bad_row}")
@@ -135,15 +143,16 @@ class RunReport:
         said = f"{self.output}: {self.rows:,} rows, {self.completion_tokens:,} tokens"
         if not self.elapsed_s:
             return [said]
-        generate_s = self.elapsed_s["prefill"] + self.elapsed_s["decode"]
-        tokens_per_s = self.engine["generated_tokens"] / max(generate_s, 1e-9)
-        lines = [
-            f"{said} in {self.elapsed_s['total']:.1f} s ({tokens_per_s:,.0f} tokens/s while "
-            "generating)"
-        ]
+        if self.cluster is None:
+            spent_s = self.elapsed_s["prefill"] + self.elapsed_s["decode"]
+            when, where = " while generating", ""
+        else:
+            spent_s, when, where = self.elapsed_s["total"], "", " in a task"
+        tokens_per_s = self.engine["generated_tokens"] / max(spent_s, 1e-9)
+        lines = [f"{said} in {self.elapsed_s['total']:.1f} s ({tokens_per_s:,.0f} tokens/s{when})"]
         if self.engine["most_slots"]:
             lines.append(
-                f"engine: up to {self.engine['most_slots']} rows together, "
+                f"engine: up to {self.engine['most_slots']} rows together{where}, "
                 f"{self.engine['occupancy']:.0%} of them running; prefill "
                 f"{self.engine['prefill_tokens_per_s']:,.0f} tokens/s, decode "
                 f"{self.engine['decode_tokens_per_s']:,.0f} tokens/s; "
@@ -155,12 +164,47 @@ class RunReport:
         lines = []
         if self.resumed_parts:
             lines.append(f"{self.resumed_parts:,} of {self.parts:,} parts are from earlier runs")
-        if len(self.processors) > 1:
+        if (found := self.cluster) is not None:
+            n_parts = self.parts - self.resumed_parts + len(self.failed)
             lines.append(
-                "computed on different kinds of processor, which may round in other places: "
-                + "; ".join(self.processors)
+                f"cluster: {_counted(found['nodes'], 'node')}, "
+                f"{_counted(found['tasks_at_a_time'], 'task')} of "
+                f"{_counted(found['cpus_per_task'], 'CPU')} at a time; "
+                f"{_counted(found['attempts'], 'start')} of {_counted(n_parts, 'part')}: "
+                f"{found['losses']:,} lost with a node, {found['failures']:,} failed, "
+                f"{found['spares']:,} to help out late ones"
             )
+            lines += [f"left out: node {name}: {why}" for name, why in found["excluded"].items()]
+        return [*lines, *self._other_bits()]
+
+    def _other_bits(self) -> list[str]:
+        """Where rows were computed by other instructions than most."""
+        by_instructions: dict[str, list[tuple[str, list[list[int]]]]] = {}
+        for kind, rows in self.rows_by_processor.items():
+            by_instructions.setdefault(instructions(kind), []).append((kind, rows))
+        if len(by_instructions) < 2:
+            return []
+        lines = ["computed by processors with other instructions, which may round in other places:"]
+        for alike in by_instructions.values():
+            runs = sorted(run for _, rows in alike for run in rows)
+            named = ", ".join(f"{start} to {stop - 1}" for start, stop in runs[:NAMED_RUNS])
+            more = f" and {len(runs) - NAMED_RUNS:,} runs more" if len(runs) > NAMED_RUNS else ""
+            lines.append(f"  rows {named}{more}: {', '.join(sorted(kind for kind, _ in alike))}")
         return lines
+
+    def _failures(self) -> list[str]:
+        """Parts that could not be done."""
+        if not self.failed:
+            return []
+        count = f"{len(self.failed):,} of {self.parts + len(self.failed):,} parts"
+        named = [f"failed: {part}" for part in self.failed[:NAMED_FAILURES]]
+        if len(self.failed) > NAMED_FAILURES:
+            named.append(f"failed: and {len(self.failed) - NAMED_FAILURES:,} parts more")
+        return [
+            *named,
+            f"{self.output}: not written, {count} failed; the others are kept. Mend that, and run "
+            "the same command again: it does only these.",
+        ]
 
     @classmethod
     def from_provenance(cls, output: str, found: dict[str, Any]) -> "RunReport":
@@ -190,6 +234,10 @@ class RunReport:
             )
         except INCOMPLETE as e:
             raise incomplete(output, e) from None
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _fit(counts: dict[str, int], rows: Any) -> bool:

@@ -66,7 +66,7 @@ def run(settings: RunSettings) -> RunReport:
         todo = [part for part in job.plan.parts if part.number not in output.records]
         with Interrupts() as interrupts, rare_collections():
             done = do_parts(job, files, model, todo, output, clock, interrupts)
-            report.take(output.records[number] for number in sorted(output.records))
+            report.take(job.plan.parts, output.records)
             report.take_outcome(done)
             report.elapsed_s = clock.seconds(**done.effort.seconds)
             if done.failed:

@@ -56,6 +56,11 @@ def or_none(shape: Shape) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value, shape)
 
 
+def of_any_name(shape: Shape) -> Callable[[Any], bool]:
+    """Of an object whose values have one shape, whatever they are called."""
+    return lambda found: isinstance(found, dict) and all(fits(v, shape) for v in found.values())
+
+
 def is_deep(found: Any) -> bool:
     """Whether a value is nested so deeply that not everybody can write it again."""
     layer = [found]
