@@ -324,10 +324,10 @@ def runner_commands(text):
 
 
 def checked(arguments):
-    """Have click read a command as it would, and run nothing."""
+    """Have click read a command as it would, and run nothing; returns what it understood."""
     name, *arguments = arguments
     assert name in cli.commands, name
-    cli.commands[name].make_context(name, arguments)
+    return cli.commands[name].make_context(name, arguments).params
 
 
 @pytest.mark.parametrize("path", sorted(NIGHTLY.iterdir()), ids=lambda path: path.name)
