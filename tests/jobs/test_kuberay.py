@@ -1,4 +1,4 @@
-"""examples/ray: its commands are read, the manifest's numbers fit each other.
+"""examples/ray and docs/cluster.md: their commands are read, the manifest's numbers fit each other.
 
 KubeRay's schema of the manifest is too large to be kept here.
 """
@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from runner.settings import bytes_of
+from tests.docs.test_docs import blocks
 from tests.jobs.test_scheduling import checked, runner_commands
 
 ROOT = Path(__file__).parents[2]
@@ -152,6 +153,13 @@ def test_pods_are_what_a_strict_namespace_lets_in(job):
 @pytest.mark.parametrize("path", sorted(RAY.iterdir()), ids=lambda path: path.name)
 def test_every_command_is_one(path):
     commands = list(runner_commands(path.read_text(encoding="utf-8")))
+    assert commands
+    for arguments in commands:
+        checked(arguments)
+
+
+def test_every_command_of_the_guide_is_one():
+    commands = list(runner_commands("\n".join(blocks("docs/cluster.md", "sh"))))
     assert commands
     for arguments in commands:
         checked(arguments)
