@@ -1,6 +1,8 @@
 """Lines of JSON -> objects, and the one schema that all rows of a file fit into."""
 
 import json
+import math
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -10,12 +12,14 @@ from typing import Any
 import pyarrow as pa
 
 from .errors import InputError
-from .lines import TOO_LONG, FileHash, numbered_lines, too_long
+from .lines import START, TOO_LONG, FileHash, Mark, compression_of, numbered_lines, too_long
 from .messages import cut, is_unicode, shown
 from .places import Place
 from .rows import MAX_NEW_TOKENS, chunked
+from .sizes import Sizes
 
 SCAN_ROWS = 4096  # rows whose types are unified at a time
+MARK_BYTES = 1 << 20  # from one mark to the next, or one line more
 
 
 @dataclass
@@ -26,8 +30,14 @@ class JsonlScan:
     ----------
     files : list of dict
         `name`, `bytes` and `sha256` of each file that rows are taken from.
-    rows_of_files : list of int
-        Lines of each that are not blank.
+    firsts, bases : list of int
+        Rows, lines that are not blank, before each of these files, and their bytes,
+        decompressed; then those of all.
+    sizes : Sizes
+        Of rows, in bytes, decompressed. Stretches begin where files do, and further on in those
+        that can be read from there: that are not compressed.
+    lines : array of int64
+        The number of the line where each stretch begins.
     n_objects : int
         Rows that are JSON objects; the others are bad rows.
     columns : dict
@@ -37,14 +47,35 @@ class JsonlScan:
     """
 
     files: list[dict[str, Any]] = field(default_factory=list)
-    rows_of_files: list[int] = field(default_factory=list)
+    firsts: list[int] = field(default_factory=lambda: [0])
+    bases: list[int] = field(default_factory=lambda: [0])
+    sizes: Sizes = field(default_factory=Sizes)
+    lines: "array[int]" = field(default_factory=lambda: array("q", [START.line]))
     n_objects: int = 0
     columns: dict[str, None] = field(default_factory=dict)
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
     @property
     def n_rows(self) -> int:
-        return sum(self.rows_of_files)
+        return self.firsts[-1]
+
+    def mark(self, file: int, row: int) -> Mark:
+        """Where to begin reading a file to come to one of its rows."""
+        place = self.sizes.stretch(row)
+        offset = self.sizes.n_bytes[place] - self.bases[file]
+        return Mark(self.sizes.rows[place], self.lines[place], offset)
+
+    def add_mark(self, mark: Mark) -> None:
+        """Tell where reading the file behind all that are known can begin."""
+        self.sizes.add(mark.row, self.bases[-1] + mark.offset)
+        self.lines.append(mark.line)
+
+    def add_file(self, file: dict[str, Any], n_rows: int, n_bytes: int) -> None:
+        """Take in a file and the place where the next one begins."""
+        self.files.append(file)
+        self.firsts.append(self.n_rows + n_rows)
+        self.bases.append(self.bases[-1] + n_bytes)
+        self.add_mark(START._replace(row=self.n_rows))
 
 
 def scan_jsonl(
@@ -101,19 +132,23 @@ def count_lines(files: Sequence[Place], limit: int | None) -> JsonlScan:
 
 
 def _scanned(scan: JsonlScan, files: Sequence[Place], limit: int | None) -> Iterator[bytes]:
-    """The rows of all files; what is known of a file is told to the scan behind its last row."""
+    """The rows of all files; the scan is told of a file behind its last row, and of marks in it."""
     for place in files:
         left = None if limit is None else limit - scan.n_rows
         if scan.files and left == 0:
             return
         file = FileHash(place)
-        n_rows = 0
+        n_rows, offset, line = 0, 0, b""
+        step = math.inf if compression_of(place) else MARK_BYTES
+        next_mark = step
         with closing(numbered_lines(place, file)) as lines:
-            for _, line in islice(lines, left):
+            for number, offset, line in islice(lines, left):
+                if offset >= next_mark:
+                    scan.add_mark(Mark(scan.n_rows + n_rows, number, offset))
+                    next_mark = offset + step
                 n_rows += 1
                 yield line
-        scan.rows_of_files.append(n_rows)
-        scan.files.append(file.finish())
+        scan.add_file(file.finish(), n_rows, offset + len(line))
 
 
 def _prove(files: Sequence[Place], name: str, scan: JsonlScan, prompt_column: str) -> None:

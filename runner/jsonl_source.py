@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import accumulate, groupby, islice
+from itertools import groupby, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from .jsonl import JsonlScan, count_lines, parse_line, scan_jsonl, table_of
-from .lines import numbered_lines
+from .lines import Mark, numbered_lines
 from .messages import shown_names
 from .openai_batch import request_of, response_line
 from .places import Place
@@ -23,6 +23,7 @@ from .rows import (
     make_row,
     no_column,
     overlaps,
+    spanned,
     within,
 )
 
@@ -89,24 +90,43 @@ class JsonlSource:
                 yield JsonlChunk(self, [line.text for line in some], parsed, rows)
 
     def places_of(self, rows: range) -> list[Place]:
-        n_rows = self.scan.rows_of_files
-        files = zip(self.places, accumulate(n_rows, initial=0), n_rows, strict=False)
-        return [place for place, first, n in files if overlaps([rows], first, n)]
+        return [self.places[file] for file, _ in self._wanted(within([rows], self.n_rows))]
+
+    def cost(self, rows: range) -> int:
+        return self.scan.sizes.of(rows)
+
+    def _wanted(self, ranges: list[range]) -> Iterator[tuple[int, list[tuple[int, range]]]]:
+        """The files that hold rows of some ranges, and which."""
+        firsts = self.scan.firsts
+        for file in spanned(firsts, ranges):
+            if found := overlaps(ranges, firsts[file], firsts[file + 1] - firsts[file]):
+                yield file, found
 
     def _lines(self, ranges: list[range]) -> Iterator[Line]:
-        n_rows = self.scan.rows_of_files
-        firsts = accumulate(n_rows, initial=0)
-        for place, first, n in zip(self.places, firsts, n_rows, strict=False):
-            wanted = overlaps(ranges, first, n)
-            if not wanted:
-                continue
-            row = first
-            with closing(numbered_lines(place)) as lines:
-                for range_number, rows in wanted:
-                    asked = islice(lines, rows.start - row, rows.stop - row)
-                    for row, (number, text) in zip(rows, asked, strict=False):
-                        yield Line(range_number, row, f"{place.name}:{number}", text)
-                    row = rows.stop
+        for file, wanted in self._wanted(ranges):
+            place = self.places[file]
+            for start, together in self._from_marks(file, wanted):
+                row = start.row
+                with closing(numbered_lines(place, start=start)) as lines:
+                    for range_number, rows in together:
+                        asked = islice(lines, rows.start - row, rows.stop - row)
+                        for row, (number, _, text) in zip(rows, asked, strict=False):
+                            yield Line(range_number, row, f"{place.name}:{number}", text)
+                        row = rows.stop
+
+    def _from_marks(
+        self, file: int, wanted: list[tuple[int, range]]
+    ) -> list[tuple[Mark, list[tuple[int, range]]]]:
+        """Ranges of a file's rows, together as far as no mark lies between them."""
+        found: list[tuple[Mark, list[tuple[int, range]]]] = []
+        behind = -1
+        for range_number, rows in wanted:
+            mark = self.scan.mark(file, rows.start)
+            if mark.row > behind:
+                found.append((mark, []))
+            found[-1][1].append((range_number, rows))
+            behind = rows.stop
+        return found
 
     def _row(self, line: Line, found: dict[str, Any] | str) -> Row:
         row, where = line.row, line.where

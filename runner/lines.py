@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import PurePosixPath
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -20,6 +20,27 @@ LINE_BYTES = 1 << 26  # of the longest line that is taken
 TOO_LONG = b""  # stands for a longer one: a row of a file has at least one byte
 PIECE_BYTES = 1 << 20  # read at a time
 BUFFER_BYTES = 1 << 16  # of lines: where a file is damaged, so many may be lost before that
+
+
+class Mark(NamedTuple):
+    """Where in a file reading can begin.
+
+    Attributes
+    ----------
+    row : int
+        The first that is read then, over all files.
+    line : int
+        The number, from 1, of the first line that is read.
+    offset : int
+        How many bytes of the file lie before that line.
+    """
+
+    row: int
+    line: int
+    offset: int
+
+
+START = Mark(row=0, line=1, offset=0)
 
 
 def too_long() -> str:
@@ -92,43 +113,65 @@ def open_lines(place: Place) -> Iterator[IO[bytes]]:
 
 
 def numbered_lines(
-    place: Place, through: FileHash | None = None
-) -> Generator[tuple[int, bytes], None, None]:
-    """Lines that are not blank, without white space around them, numbered from 1.
+    place: Place, through: FileHash | None = None, start: Mark = START
+) -> Generator[tuple[int, int, bytes], None, None]:
+    """Lines that are not blank, without white space around them.
 
+    Before each come its number, from 1, and how many bytes of the decompressed file lie before it.
     One of more than `LINE_BYTES` comes as `TOO_LONG`.
+
+    Parameters
+    ----------
+    place : Place
+        The file.
+    through : FileHash, optional
+        Through which it is read, from its start.
+    start : Mark
+        Where to begin; in a compressed file only at its start.
 
     Raises
     ------
     InputError
         Naming the line that cannot be read.
     """
-    number = 0
+    number, behind = start.line - 1, start.offset
     try:
-        with _decompressed(place, through) as stream:
+        with _decompressed(place, through, start.offset) as stream:
             pieces = iter(partial(stream.readline, LINE_BYTES + 1), b"")
-            for number, piece in enumerate(pieces, 1):
+            for number, piece in enumerate(pieces, start.line):
+                offset, behind = behind, behind + len(piece)
                 if len(piece) <= LINE_BYTES or piece.endswith(b"\n"):
                     if line := piece.strip():
-                        yield number, line
-                elif not _is_blank_to_its_end(piece, stream):
-                    yield number, TOO_LONG
+                        yield number, offset, line
+                else:
+                    is_blank, n_bytes = _rest_of(piece, stream)
+                    behind += n_bytes
+                    if not is_blank:
+                        yield number, offset, TOO_LONG
     except (pa.ArrowException, OSError) as e:
         raise _unreadable(f"{place.name}: line {number + 1} and after", e) from None
 
 
-def _is_blank_to_its_end(piece: bytes, stream: IO[bytes]) -> bool:
-    """Read the rest of a line and forget it."""
-    blank = not piece.strip()
+def _rest_of(piece: bytes, stream: IO[bytes]) -> tuple[bool, int]:
+    """Read the rest of a line and forget it: whether all of the line is blank, and its bytes."""
+    is_blank, n_bytes = not piece.strip(), 0
     while piece and not piece.endswith(b"\n"):
         piece = stream.readline(PIECE_BYTES)
-        blank = blank and not piece.strip()
-    return blank
+        is_blank = is_blank and not piece.strip()
+        n_bytes += len(piece)
+    return is_blank, n_bytes
 
 
-def _decompressed(place: Place, through: FileHash | None) -> io.BufferedReader:
+def compression_of(place: Place) -> str | None:
+    """What a file is compressed with, by its suffix."""
+    return COMPRESSIONS.get(PurePosixPath(place.path).suffix.lower())
+
+
+def _decompressed(place: Place, through: FileHash | None, offset: int = 0) -> io.BufferedReader:
     raw: Any = _opened(place) if through is None else through
-    if compression := COMPRESSIONS.get(PurePosixPath(place.path).suffix.lower()):
+    if offset:
+        raw.seek(offset)
+    if compression := compression_of(place):
         packed = raw if through is None else pa.PythonFile(raw, mode="r")
         raw = pa.CompressedInputStream(packed, compression)
     return io.BufferedReader(raw, BUFFER_BYTES)

@@ -7,7 +7,7 @@ a time. What cannot be read in pieces is a page: a writer may put a gigabyte int
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -28,29 +28,37 @@ from .rows import (
     make_row,
     no_column,
     overlaps,
+    spanned,
     within,
 )
+from .sizes import Sizes
 from .store_errors import StoreError
 
 BATCH_ROWS = 128  # read at once at most: what metadata says of a row's bytes is a mean
 BATCH_BYTES = CHUNK_BYTES // 4  # so that a chunk is hardly larger than it may be
 BUFFER_BYTES = 1 << 26  # of all columns together
+GROUP_BYTES = 1 << 40  # of a row group's prompts: more is not believed
 SMALL_BYTES = 1 << 20  # of a file that is read without buffers
 COLUMN_BUFFER_BYTES = (1 << 16, 1 << 22)  # of one column, at least and at most
 
 
 @dataclass(frozen=True)
 class Part:
-    """A file among several: where its rows begin, and how many each row group has."""
+    """A file among several.
+
+    Attributes
+    ----------
+    firsts : list of int
+        Where its row groups begin, over all files, and where the last one ends.
+    """
 
     place: Place
-    first: int
-    groups: list[int]
+    firsts: list[int]
     batch_rows: int
 
     @property
-    def n_rows(self) -> int:
-        return sum(self.groups)
+    def first(self) -> int:
+        return self.firsts[0]
 
 
 class Piece(NamedTuple):
@@ -64,7 +72,15 @@ class Piece(NamedTuple):
 
 @dataclass
 class ParquetSource:
-    """Parquet files under one schema."""
+    """Parquet files under one schema.
+
+    Attributes
+    ----------
+    firsts : list of int
+        Where the rows of each file begin, and where the last one ends, whatever the limit.
+    sizes : Sizes
+        Of prompts, by row groups, as they are encoded.
+    """
 
     name: str
     prompt_column: str
@@ -72,20 +88,24 @@ class ParquetSource:
     schema: pa.Schema
     files: list[dict[str, Any]]
     parts: list[Part]
+    firsts: list[int]
+    sizes: Sizes
 
     @classmethod
     def open(
         cls, files: Sequence[Place], name: str, prompt_column: str, limit: int | None
     ) -> "ParquetSource":
         parts: list[Part] = []
-        schemas = OneSchema()
-        n_rows = 0
+        schemas, sizes = OneSchema(), Sizes()
+        firsts = [0]
         for place in files:
-            if parts and limit is not None and n_rows >= limit:
+            if parts and limit is not None and firsts[-1] >= limit:
                 break
             try:
                 with opened(place) as file:
                     schema, metadata = file.schema_arrow, file.metadata
+                    groups = _groups(metadata)
+                    prompt_bytes = list(_prompt_bytes(metadata, groups, prompt_column))
             except StoreError as e:  # which says what to do
                 raise InputError(f"{place.name}: {e}") from None
             except (pa.ArrowException, OSError, UnicodeDecodeError) as e:
@@ -94,21 +114,33 @@ class ParquetSource:
                     "file. Copy it again from its source."
                 ) from None
             schemas.add(place, schema)
-            groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
-            n_batch = batch_rows(groups, BATCH_ROWS)
-            parts.append(Part(place, n_rows, [g.num_rows for g in groups], n_batch))
-            n_rows += metadata.num_rows
+            first_rows = list(accumulate((g.num_rows for g in groups), initial=firsts[-1]))
+            parts.append(Part(place, first_rows, batch_rows(groups, BATCH_ROWS)))
+            firsts.append(first_rows[-1])
+            for end, n_bytes in zip(first_rows[1:], prompt_bytes, strict=True):
+                sizes.add(end, sizes.n_bytes[-1] + n_bytes)
         schema = schemas.schema
         _check(schema, name, prompt_column)
         found = [fingerprint(part.place) for part in parts]
-        return cls(name, prompt_column, min(n_rows, limit or n_rows), schema, found, parts)
+        n_rows = min(firsts[-1], limit or firsts[-1])
+        return cls(name, prompt_column, n_rows, schema, found, parts, firsts, sizes)
 
     @property
     def column_names(self) -> list[str]:
         return list(self.schema.names)
 
     def places_of(self, rows: range) -> list[Place]:
-        return [part.place for part in self.parts if overlaps([rows], part.first, part.n_rows)]
+        return [part.place for part in self._wanted(within([rows], self.n_rows))]
+
+    def cost(self, rows: range) -> int:
+        return self.sizes.of(rows)
+
+    def _wanted(self, ranges: list[range]) -> Iterator[Part]:
+        """The files that hold rows of some ranges."""
+        for number in spanned(self.firsts, ranges):
+            first, end = self.firsts[number : number + 2]
+            if overlaps(ranges, first, end - first):
+                yield self.parts[number]
 
     def chunks(self, ranges: Sequence[range]) -> Iterator["ParquetChunk"]:
         pieces = self._pieces(within(ranges, self.n_rows))
@@ -123,7 +155,7 @@ class ParquetSource:
                 yield ParquetChunk([piece.batch for piece in some], rows)
 
     def _pieces(self, ranges: list[range]) -> Iterator[Piece]:
-        for part in self.parts:
+        for part in self._wanted(ranges):
             for row, batch in _batches(part, ranges):
                 for number, rows in overlaps(ranges, row, batch.num_rows):
                     cut = batch.slice(rows.start - row, len(rows))
@@ -179,6 +211,30 @@ def batch_rows(groups: Sequence[Any], most_rows: int) -> int:
     return max(1, min(most_rows, BATCH_BYTES // max(most, 1)))
 
 
+def _groups(metadata: pq.FileMetaData) -> list[pq.RowGroupMetaData]:
+    """The row groups of a file, seen to have its rows."""
+    groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+    rows = [group.num_rows for group in groups]
+    if min(rows, default=0) < 0 or sum(rows) != metadata.num_rows:
+        raise pa.ArrowInvalid(f"{metadata.num_rows:,} rows, and {sum(rows):,} in its row groups")
+    return groups
+
+
+def _prompt_bytes(
+    metadata: pq.FileMetaData, groups: Sequence[pq.RowGroupMetaData], prompt_column: str
+) -> Iterator[int]:
+    """What the prompts of each row group have, before they are compressed."""
+    paths = [metadata.schema.column(n).path for n in range(metadata.num_columns)]
+    columns = [
+        n
+        for n, path in enumerate(paths)
+        if path == prompt_column or path.startswith(f"{prompt_column}.")  # of lists
+    ]
+    for group in groups:
+        found = sum(group.column(column).total_uncompressed_size for column in columns)
+        yield min(max(found, 0), GROUP_BYTES)
+
+
 @contextmanager
 def opened(place: Place) -> Iterator[pq.ParquetFile]:
     """A file whose columns are read through buffers: without them Arrow takes whole row groups.
@@ -203,14 +259,12 @@ def opened(place: Place) -> Iterator[pq.ParquetFile]:
 
 def _batches(part: Part, ranges: list[range]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """The row groups that hold wanted rows, in batches, each with the number of its first row."""
-    if not overlaps(ranges, part.first, part.n_rows):
-        return
-    first = row = part.first
+    row = part.first
     try:
         with opened(part.place) as file:
-            for group, n_rows in enumerate(part.groups):
-                row, first = first, first + n_rows
-                wanted = overlaps(ranges, row, n_rows)
+            for group in spanned(part.firsts, ranges):
+                row, end = part.firsts[group : group + 2]
+                wanted = overlaps(ranges, row, end - row)
                 if not wanted:
                     continue
                 # One row group at a time: across them Arrow cannot join nested dictionaries.

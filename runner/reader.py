@@ -55,6 +55,9 @@ class Source(Protocol):
     def places_of(self, rows: range) -> list[Place]:
         """The files that some rows are taken from."""
 
+    def cost(self, rows: range) -> int:
+        """About how many bytes of prompts some rows hold, to tell long parts from short ones."""
+
     def chunks(self, ranges: Sequence[range]) -> Iterator[Chunk]:
         """Rows by their numbers over all files.
 

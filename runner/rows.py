@@ -1,6 +1,6 @@
 """One row, whatever it came from; and ranges of rows over several files."""
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias, TypeVar
@@ -63,10 +63,27 @@ def overlaps(ranges: Sequence[range], first: int, n_rows: int) -> list[tuple[int
     found = []
     for place in range(bisect_right(ranges, first, key=lambda r: r.stop), len(ranges)):
         start, stop = ranges[place].start, ranges[place].stop
-        if start >= first + n_rows:
+        if n_rows == 0 or start >= first + n_rows:
             break
         found.append((place, range(max(start, first), min(stop, first + n_rows))))
     return found
+
+
+def spanned(firsts: Sequence[int], ranges: Sequence[range]) -> range:
+    """The stretches from the one where some rows begin to the one where they end.
+
+    Parameters
+    ----------
+    firsts : sequence of int
+        Where each of several stretches of rows begins, and where the last one ends.
+    ranges : sequence of range
+        Ascending, none of them empty; rows before and behind all stretches are left out.
+    """
+    if not ranges:
+        return range(0)
+    start = bisect_right(firsts, ranges[0].start) - 1
+    stop = bisect_left(firsts, ranges[-1].stop)
+    return range(max(start, 0), min(stop, len(firsts) - 1))
 
 
 def within(ranges: Sequence[range], n_rows: int) -> list[range]:

@@ -81,8 +81,9 @@ def lines_of(most):
     suffix=st.sampled_from([".jsonl", ".jsonl.gz"]),
     limit=st.one_of(st.none(), st.integers(1, 20)),
     ranges=cut_points(24),
+    mark_bytes=st.sampled_from([1, 20, 70, 1 << 20]),
 )
-def test_ranges_of_lines(tmp_path, files, ending, suffix, limit, ranges):
+def test_ranges_of_lines(tmp_path, files, ending, suffix, limit, ranges, mark_bytes):
     expected = []
     paths = []
     for n, texts in enumerate(files):
@@ -94,7 +95,8 @@ def test_ranges_of_lines(tmp_path, files, ending, suffix, limit, ranges):
         paths[-1].write_bytes(gzip.compress(data) if suffix.endswith("gz") else data)
     expected = expected[:limit]
     try:
-        source = opened(*paths, limit=limit)
+        with mock.patch("runner.jsonl.MARK_BYTES", mark_bytes):
+            source = opened(*paths, limit=limit)
     except InputError as e:
         assert "no column 'prompt'" in str(e)  # noqa: PT017
         assert not any(b'"prompt"' in line for _, line in expected)
