@@ -67,6 +67,11 @@ class Place:
         """A file of this machine."""
         return cls(name or str(path), fs.LocalFileSystem(), no_uri(str(path)), is_copy)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which may have another current folder."""
+        path = str(Path(self.path).absolute()) if self.is_local else self.path
+        return self.__dict__ | {"path": path}
+
     @property
     def is_local(self) -> bool:
         return isinstance(self.filesystem, fs.LocalFileSystem)

@@ -13,7 +13,7 @@ import io
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,11 @@ IDENTITIES = ("ETag", "generation")
 FIRST_AHEAD_BYTES, AHEAD_BYTES = 1 << 18, 1 << 23  # read at once, of a file read in order
 ANONYMOUS = "anonymous"  # as a user's name, in Arrow's own URIs of gs://
 
+AWS_KEYS = {  # Arrow's options, and where they are in the environment
+    "access_key": "AWS_ACCESS_KEY_ID",
+    "secret_key": "AWS_SECRET_ACCESS_KEY",
+    "session_token": "AWS_SESSION_TOKEN",
+}
 S3_OPTIONS = {"region", "scheme", "endpoint_override", "tls_ca_file_path", "allow_bucket_creation"}
 GCS_OPTIONS = {"scheme", "endpoint_override", "project_id", "retry_limit_seconds"}
 
@@ -103,18 +108,16 @@ def _settings() -> tuple[tuple[str, str], ...]:
         "AWS_REGION",
         "AWS_DEFAULT_REGION",
         "AWS_CA_BUNDLE",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
+        *AWS_KEYS.values(),
         "AWS_PROFILE",
         "GOOGLE_APPLICATION_CREDENTIALS",
     )
     return tuple((name, os.environ[name]) for name in names if os.environ.get(name))
 
 
-def attempts() -> int:
+def attempts(settings: Iterable[tuple[str, str]]) -> int:
     """How often a request is made."""
-    return math.ceil(_number(dict(_settings()), ATTEMPTS_VARIABLE, ATTEMPTS))
+    return math.ceil(_number(dict(settings), ATTEMPTS_VARIABLE, ATTEMPTS))
 
 
 def _number(settings: dict[str, str], name: str, default: float) -> float:
@@ -129,6 +132,20 @@ def _number(settings: dict[str, str], name: str, default: float) -> float:
     return value
 
 
+class S3(fs.S3FileSystem):  # type: ignore[misc]  # pyarrow tells no types
+    """Amazon's store or one like it, which another process opens as this one did.
+
+    Arrow itself would tell it neither how often a request is made nor keys of the environment.
+    """
+
+    def __init__(self, how: tuple[Any, ...], **options: object) -> None:
+        super().__init__(**options)
+        self._how = how  # what `_s3` is to be called with there
+
+    def __reduce__(self) -> tuple[Callable[..., fs.FileSystem], tuple[Any, ...]]:
+        return _s3, self._how
+
+
 @lru_cache(maxsize=16)
 def _s3(
     bucket: str,
@@ -136,7 +153,7 @@ def _s3(
     options: tuple[tuple[str, str], ...],
     settings: tuple[tuple[str, str], ...],
 ) -> fs.FileSystem:
-    """Amazon's store or one like it.
+    """Open Amazon's store or one like it.
 
     `from_uri` would take neither timeouts nor a number of attempts, and asks for a region that the
     environment tells.
@@ -158,14 +175,19 @@ def _s3(
     elif user:
         key, _, secret = user.partition(":")
         more |= {"access_key": unquote(key), "secret_key": unquote(secret)}
+    elif AWS_KEYS["access_key"] in given and AWS_KEYS["secret_key"] in given:
+        more |= {option: given[name] for option, name in AWS_KEYS.items() if name in given}
+    if region:  # looked for once
+        told["region"] = region
     make = partial(
-        fs.S3FileSystem,
+        S3,
+        (bucket, user, tuple(sorted(told.items())), settings),
         endpoint_override=endpoint.rstrip("/") or None,
         scheme=scheme or "https",
         region=region,
         request_timeout=timeout_s,
         connect_timeout=min(timeout_s, CONNECT_TIMEOUT_S),
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts()),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts(settings)),
         allow_bucket_creation=told.get("allow_bucket_creation") in {"true", "1"},
         background_writes=True,  # several parts at a time
         **more,
@@ -307,7 +329,7 @@ class StoreFile(io.RawIOBase):
         super().__init__()
         self._name = name
         self._watched = watched
-        self._attempts = attempts()
+        self._attempts = attempts(_settings())
         self._open = partial(filesystem.open_input_file, path)
         with plainly(name):
             self._file = self._open()

@@ -2,7 +2,12 @@
 
 import gzip
 import itertools
+import json
 import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
 from unittest import mock
 
 import pyarrow as pa
@@ -12,16 +17,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import InputError
-from runner.places import Place
+from runner.places import Place, place_of
 from runner.reader import open_source
 from runner.rows import overlaps, spanned
 from runner.sizes import Sizes
+from runner.store_errors import StoreError
+from tests.stores import ATTEMPTS, BUSY, FOR_EVER, fill, n_requests, reply
 
 FEW = settings(
     max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+ROOT = Path(__file__).parents[2]
 
 
 def opened(*places, limit=None, requests=False):
@@ -234,3 +242,124 @@ def test_few_of_many_stretches_are_looked_at():
     firsts = Counted(range(50_001))
     assert spanned(firsts, [range(40_000, 40_100)]) == range(40_000, 40_100)
     assert firsts.n_looks < 60
+
+
+# To other processes.
+
+
+READING = """
+import pickle, sys
+source = pickle.load(sys.stdin.buffer)
+chunks = list(source.chunks([range(1, source.n_rows)]))
+rows = [row for chunk in chunks for row in chunk.rows]
+lines = [line for chunk in chunks for line in chunk.json_lines()]
+pickle.dump((rows, lines, source.cost(range(source.n_rows)), source.schema), sys.stdout.buffer)
+"""
+
+
+def read_elsewhere(source, cwd):
+    """What another process reads, in another folder and with another environment."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    done = subprocess.run(
+        [sys.executable, "-c", READING],
+        input=pickle.dumps(source),
+        capture_output=True,
+        cwd=cwd,
+        env=known | {"PYTHONPATH": str(ROOT), "AWS_EC2_METADATA_DISABLED": "true"},
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return pickle.loads(done.stdout)
+
+
+def files_of(folder, kind):
+    """Two files of prompts, by name."""
+    for n in range(2):
+        rows = [{"prompt": f"{n} {m}", "x": m} for m in range(4)]
+        if kind == "parquet":
+            pq.write_table(pa.Table.from_pylist(rows), folder / f"{n}.{kind}")
+        else:
+            lines = b"\n\n".join(json.dumps(row).encode() for row in rows)
+            write(folder / f"{n}.{kind}", lines)
+    return {f"{n}.{kind}": (folder / f"{n}.{kind}").read_bytes() for n in range(2)}
+
+
+def same_elsewhere(source, cwd):
+    rows, lines, cost, schema = read_elsewhere(source, cwd)
+    assert list(zip(rows, lines, strict=True)) == told(source, range(1, 8))
+    assert (cost, schema) == (source.cost(range(8)), source.schema)
+    assert source.n_rows == 8
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    return tmp_path / "elsewhere"
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet"])
+@pytest.mark.parametrize("how", ["path", "relative", "uri"])
+def test_local_files_in_another_process(tmp_path, elsewhere, monkeypatch, kind, how):
+    (tmp_path / "in:x").mkdir()
+    monkeypatch.chdir(tmp_path)
+    names = files_of(tmp_path / "in:x", kind)
+    start = {"path": f"{tmp_path}/in:x", "relative": "in:x", "uri": f"file://{tmp_path}/in:x"}[how]
+    places = [place_of(f"{start}/{name}") for name in names]
+    with mock.patch("runner.jsonl.MARK_BYTES", 1):
+        same_elsewhere(opened(*places), elsewhere)
+    again = pickle.loads(pickle.dumps(places[0]))
+    assert (again.name, again.read_bytes()) == (places[0].name, places[0].read_bytes())
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "jsonl.gz", "parquet"])
+@pytest.mark.parametrize("user", ["", "AKIA1:se%2Fcret@"])
+def test_stored_files_in_another_process(tmp_path, elsewhere, store, kind, user):
+    names = files_of(tmp_path, kind)
+    fill(store, **names)
+    places = [place_of(f"s3://{user}data-bucket/{name}") for name in names]
+    with mock.patch("runner.jsonl.MARK_BYTES", 1):
+        source = opened(*places)
+    same_elsewhere(source, elsewhere)
+    for shown in (repr(source), str(source), repr(places), repr(vars(source))):
+        assert "cret" not in shown
+        assert "hidden" not in shown
+
+
+def test_a_store_is_opened_elsewhere_as_it_was_here(store, monkeypatch):
+    fill(store, **{"x.jsonl": b"x"})
+    places = {user: place_of(f"s3://{user}data-bucket/x.jsonl") for user in ("", "A:s%2Ft@")}
+    pickled = {user: pickle.dumps(place) for user, place in places.items()}
+    for name in ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "5")
+    for user, keys in {"": ("known", "hidden"), "A:s%2Ft@": ("A", "s/t")}.items():
+        place = pickle.loads(pickled[user])
+        assert place == places[user]
+        # One store for all places of a process, and for all parts.
+        assert pickle.loads(pickled[user]).filesystem is place.filesystem
+        _, (options,) = super(type(place.filesystem), place.filesystem).__reduce__()
+        assert (options["access_key"], options["secret_key"]) == keys
+        assert options["request_timeout"] == 1
+        store.plan("HEAD", "x.jsonl", BUSY, times=FOR_EVER)
+        before = n_requests(store, "HEAD", "x.jsonl")
+        with pytest.raises(StoreError, match="store is busy"):
+            place.n_bytes()
+        assert n_requests(store, "HEAD", "x.jsonl") == before + ATTEMPTS
+
+
+def test_the_last_rows_of_a_stored_file_are_fetched_alone(store):
+    data = b"".join(b'{"prompt": "%07d %s"}\n' % (n, b"x" * 4000) for n in range(4000))
+    fill(store, **{"x.jsonl": data})
+    source = opened(place_of("s3://data-bucket/x.jsonl"))
+    asked = []
+
+    def noted(handler, running):
+        asked.append(handler.headers["Range"])
+        reply(handler, *running.pass_on(handler))
+
+    store.plan("GET", "x.jsonl", noted, times=FOR_EVER)
+    rows = told(source, range(3900, 4000))
+    assert rows[0][0].prompt.startswith("0003900")
+    starts = [int(found.removeprefix("bytes=").split("-")[0]) for found in asked]
+    assert min(starts) > len(data) - 3_000_000
