@@ -4,7 +4,7 @@ Nothing here knows Ray, files or models: a `Cluster` starts tasks and says how t
 one (`ray_cluster.py`), the simulator of `benchmarks/` is another, and both are driven by this loop.
 """
 
-import statistics
+from bisect import insort
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -63,7 +63,8 @@ class Begun(NamedTuple):
 class Cluster(Protocol):
     """Runs tasks on nodes, each in a process of its own.
 
-    All times are seconds of its own clock.
+    All times are seconds of its own clock. `nodes` and `begun` are asked with every task that ends:
+    they hand out what is kept, and make nothing anew.
     """
 
     def now_s(self) -> float: ...
@@ -75,13 +76,16 @@ class Cluster(Protocol):
         """Hand a task in, to be run on any node but some, as soon as one has room."""
 
     def begun(self) -> Mapping[Attempt, Begun]:
-        """The attempts that are known to run."""
+        """The attempts that are known to run, and still those that `wait` told last."""
 
     def wait(self, most_s: float) -> list[Ended]:
         """Those that ended, each told once; waits for the first of them, but not longer."""
 
     def cancel(self, attempt: Attempt) -> None:
-        """Stop an attempt that is of no use any more. How it ends is not told."""
+        """Stop an attempt that is of no use any more; it may have ended, unseen or just told.
+
+        How it ends need not be told; where it is, nobody listens.
+        """
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,9 @@ class Rules:
         Of one task by its own fault; then it has failed for good.
     most_losses : int
         Of one task whose node went away.
+    doubted_after : int
+        A node on which so many tasks failed since it did one gets no more, where others can take
+        them: it may be the node.
     spare_after : float
         A task that runs this much longer than others of its length took is started once more, where
         nothing else is left to start. 0 never does.
@@ -110,6 +117,7 @@ class Rules:
     least_window: int = 4
     most_failures: int = 3
     most_losses: int = 20
+    doubted_after: int = 3
     spare_after: float = 1.5
     wait_for_nodes_s: float = WAIT_FOR_NODES_S
 
@@ -134,16 +142,16 @@ class Counts:
     spares: int = 0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Task:
-    """A task that is not done."""
+    """A task that is not done; there may be a million, of which few run and fewer fail."""
 
     cost: float
-    running: set[Attempt] = field(default_factory=set)
+    running: list[Attempt] = field(default_factory=list)
     n_attempts: int = 0
     failures: list[Failure] = field(default_factory=list)
     n_losses: int = 0
-    avoided: set[str] = field(default_factory=set)
+    avoided: frozenset[str] = frozenset()
 
 
 class Dispatch:
@@ -177,8 +185,13 @@ class Dispatch:
         longest_first = sorted(self._tasks, key=lambda number: (-self._tasks[number].cost, number))
         self._waiting = deque(longest_first)
         self._n_running = 0
-        self._paces: list[float] = []  # seconds for a unit of cost, of those that are done
-        self._seen_nodes_s = cluster.now_s()
+        self._paces: list[float] = []  # seconds for a unit of cost, of those that are done; sorted
+        self._doubts: dict[str, set[int]] = {}  # tasks that failed on a node since it did one
+        self._choosy: dict[Attempt, set[str]] = {}  # attempts for some nodes only: which they avoid
+        self._nodes: dict[str, int] = {}
+        self._usable: dict[str, int] = {}  # those that are not excluded and have room
+        self._n_slots = 0  # of them
+        self._seen_nodes_s = self._sought_late_s = cluster.now_s()
         self.failed: dict[int, list[Failure]] = {}
         self.excluded: dict[str, Failure] = {}
         self.counts = Counts()
@@ -201,9 +214,9 @@ class Dispatch:
         try:
             while self._tasks:
                 between()
+                self._look_at_nodes()
                 self._start_waiting()
                 self._start_spares()
-                self._see_that_there_are_nodes()
                 for ended in self._cluster.wait(POLL_S):
                     if self._end(ended):
                         yield ended.attempt.task, ended.result
@@ -212,56 +225,19 @@ class Dispatch:
                 for attempt in task.running:
                     self._cluster.cancel(attempt)
 
-    @property
-    def _usable(self) -> dict[str, int]:
-        nodes = self._cluster.nodes()
-        return {node: n for node, n in nodes.items() if n > 0 and node not in self.excluded}
-
-    def _start_waiting(self) -> None:
-        if not self._waiting:
-            return
-        window = max(self._rules.window * sum(self._usable.values()), self._rules.least_window)
-        while self._waiting and self._n_running < window:
-            self._start(self._waiting.popleft())
-
-    def _start(self, number: int, *, elsewhere: Collection[str] = ()) -> None:
-        task = self._tasks[number]
-        avoided = {*task.avoided, *elsewhere, *self.excluded}
-        if avoided.issuperset(self._usable):  # a second try on the same node is better than none
-            avoided = {*self.excluded}
-        attempt = Attempt(number, task.n_attempts)
-        task.n_attempts += 1
-        task.running.add(attempt)
-        self._n_running += 1
-        self.counts.attempts += 1
-        self._cluster.start(attempt, avoided)
-
-    def _start_spares(self) -> None:
-        """At the end, when places are free: what runs too long is done twice, the first counts."""
-        if self._waiting or not self._paces or not self._rules.spare_after:
-            return
-        free = sum(self._usable.values()) - self._n_running
-        if free <= 0:
-            return
-        now_s, pace = self._cluster.now_s(), statistics.median(self._paces)
-        late: list[tuple[float, int, str]] = []
-        for attempt, (node, since_s) in self._cluster.begun().items():
-            task = self._tasks.get(attempt.task)
-            if task is None or task.running != {attempt}:
-                continue
-            by_s = now_s - since_s - self._rules.spare_after * pace * task.cost
-            if by_s > 0:
-                late.append((by_s, attempt.task, node))
-        for _, number, node in sorted(late, reverse=True)[:free]:
-            self.counts.spares += 1
-            self._start(number, elsewhere=(node,))
-
-    def _see_that_there_are_nodes(self) -> None:
-        now_s = self._cluster.now_s()
+    def _look_at_nodes(self) -> None:
+        """See which nodes there are, and that there are some."""
+        now_s, nodes = self._cluster.now_s(), self._cluster.nodes()
+        if nodes != self._nodes or not self._usable.keys().isdisjoint(self.excluded):
+            self._nodes = dict(nodes)
+            usable = {node: n for node, n in nodes.items() if n > 0 and node not in self.excluded}
+            if not self._usable.keys() <= usable.keys():
+                self._take_back_stranded(usable)
+            self._usable, self._n_slots = usable, sum(usable.values())
         if self._usable:
             self._seen_nodes_s = now_s
             return
-        if self.excluded and not set(self._cluster.nodes()) - set(self.excluded):
+        if any(nodes.values()):
             raise ClusterError(_said("no node of the cluster can do it", self.excluded))
         if now_s - self._seen_nodes_s > self._rules.wait_for_nodes_s:
             more = _said("; of those that were there", self.excluded) if self.excluded else ""
@@ -271,23 +247,88 @@ class Dispatch:
                 "for a task, and run the same command again."
             )
 
+    def _take_back_stranded(self, usable: Collection[str]) -> None:
+        """Let what waits for nodes that are no more wait for others."""
+        begun = self._cluster.begun()
+        for attempt, avoided in list(self._choosy.items()):
+            if avoided.issuperset(usable) and attempt not in begun:
+                self._cluster.cancel(attempt)
+                self._forget(attempt)
+                if not self._tasks[attempt.task].running:
+                    self._waiting.appendleft(attempt.task)
+
+    def _start_waiting(self) -> None:
+        if not self._waiting:
+            return
+        window = max(self._rules.window * self._n_slots, self._rules.least_window)
+        while self._waiting and self._n_running < window:
+            self._start(self._waiting.popleft())
+
+    def _start(self, number: int, *, elsewhere: tuple[str, ...] = ()) -> None:
+        task = self._tasks[number]
+        avoided = self._avoided(task.avoided.union(elsewhere))
+        attempt = Attempt(number, task.n_attempts)
+        task.n_attempts += 1
+        task.running.append(attempt)
+        self._n_running += 1
+        self.counts.attempts += 1
+        if len(avoided) > len(self.excluded):
+            self._choosy[attempt] = avoided
+        self._cluster.start(attempt, avoided)
+
+    def _avoided(self, nodes: frozenset[str]) -> set[str]:
+        """Some nodes that a task is to keep off, and those that no task is to run on."""
+        excluded = {*self.excluded}
+        for avoided in (excluded | nodes | self._doubted(), excluded | nodes):
+            if not avoided.issuperset(self._usable):
+                return avoided
+        return excluded  # a second try on the same node is better than none
+
+    def _doubted(self) -> set[str]:
+        """Nodes that may be at fault; none where most of the cluster would be."""
+        doubted = {node for node in self._doubts if self._is_doubted(node)}
+        if not doubted:
+            return doubted
+        slots = sum(self._usable.get(node, 0) for node in doubted)
+        return doubted if 2 * slots <= self._n_slots else set()
+
+    def _start_spares(self) -> None:
+        """At the end, when places are free: what runs too long is done twice, the first counts."""
+        if self._waiting or not self._paces or not self._rules.spare_after:
+            return
+        now_s, free = self._cluster.now_s(), self._n_slots - self._n_running
+        if free <= 0 or now_s < self._sought_late_s + POLL_S:
+            return
+        self._sought_late_s = now_s
+        pace = self._paces[len(self._paces) // 2]
+        late: list[tuple[float, int, str]] = []
+        for attempt, (node, since_s) in self._cluster.begun().items():
+            task = self._tasks.get(attempt.task)
+            if task is None or task.running != [attempt]:
+                continue
+            by_s = now_s - since_s - self._rules.spare_after * pace * task.cost
+            if by_s > 0:
+                late.append((by_s, attempt.task, node))
+        for _, number, node in sorted(late, reverse=True)[:free]:
+            self.counts.spares += 1
+            self._start(number, elsewhere=(node,))
+
     def _end(self, ended: Ended) -> bool:
         """Take in the end of an attempt; returns whether a task is done by it."""
         attempt, failure = ended.attempt, ended.failure
         task = self._tasks.get(attempt.task)
         if task is None or attempt not in task.running:  # another attempt was first
             return False
-        begun = self._cluster.begun().get(attempt)
-        task.running.remove(attempt)
-        self._n_running -= 1
+        self._forget(attempt)
         if failure is None:
-            if begun is not None:
-                self._paces.append((self._cluster.now_s() - begun.since_s) / task.cost)
+            if (begun := self._cluster.begun().get(attempt)) is not None:
+                insort(self._paces, (self._cluster.now_s() - begun.since_s) / task.cost)
+                self._doubts.pop(begun.node, None)
             self._settle(attempt.task)
             return True
         if failure.fault is Fault.JOB:
             raise failure.error
-        self._count(task, failure)
+        self._count(attempt.task, failure)
         if (
             len(task.failures) >= self._rules.most_failures
             or task.n_losses > self._rules.most_losses
@@ -298,7 +339,8 @@ class Dispatch:
             self._waiting.appendleft(attempt.task)
         return False
 
-    def _count(self, task: _Task, failure: Failure) -> None:
+    def _count(self, number: int, failure: Failure) -> None:
+        task, node = self._tasks[number], failure.node
         if failure.fault is Fault.LOST:
             self.counts.losses += 1
             task.n_losses += 1
@@ -306,18 +348,37 @@ class Dispatch:
                 task.failures.append(failure)
             return
         self.counts.failures += 1
-        if failure.fault is Fault.NODE:
-            self.excluded.setdefault(failure.node, failure)
+        if failure.fault is Fault.NODE and node:
+            self.excluded.setdefault(node, failure)
             return
+        if node:
+            self._doubt(number, node)
+            task.avoided |= {node}
         task.failures.append(failure)
-        task.avoided.add(failure.node)
+
+    def _doubt(self, number: int, node: str) -> None:
+        """Take note of a task that failed on a node, where it may be the node's fault."""
+        before = self._tasks[number].avoided
+        if all(self._is_doubted(other) for other in before - {node}):
+            self._doubts.setdefault(node, set()).add(number)
+            return
+        for other in before:  # it failed where others are done: the fault is its own
+            self._doubts.get(other, set()).discard(number)
+
+    def _is_doubted(self, node: str) -> bool:
+        return len(self._doubts.get(node, ())) >= self._rules.doubted_after
 
     def _settle(self, number: int) -> None:
         """Be done with a task; other attempts of it are of no use any more."""
-        task = self._tasks.pop(number)
-        self._n_running -= len(task.running)
-        for attempt in task.running:
+        for attempt in list(self._tasks[number].running):
+            self._forget(attempt)
             self._cluster.cancel(attempt)
+        del self._tasks[number]
+
+    def _forget(self, attempt: Attempt) -> None:
+        self._tasks[attempt.task].running.remove(attempt)
+        self._choosy.pop(attempt, None)
+        self._n_running -= 1
 
 
 def _said(what: str, nodes: Mapping[str, Failure]) -> str:
