@@ -57,11 +57,6 @@ class Place:
     path: str
     is_copy: bool = False
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """A place that is sent to another process does not depend on the working directory."""
-        path = os.path.abspath(self.path) if self.is_local else self.path  # noqa: PTH100
-        return Place, (self.name, self.filesystem, path, self.is_copy)
-
     @classmethod
     def local(cls, path: str | Path, name: str | None = None, *, is_copy: bool = False) -> "Place":
         """A file of this machine."""

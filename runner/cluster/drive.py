@@ -48,7 +48,7 @@ def do_on_nodes(
     parts = {part.number: part for part in todo}
     arguments = _arguments(job, todo)
     cluster = RayCluster(do_part, on_nodes, arguments.__getitem__, cpus_per_task, settings.memory)
-    dispatch = Dispatch(cluster, {part.number: len(part.rows) for part in todo})
+    dispatch = Dispatch(cluster, {part.number: job.source.cost(part.rows) for part in todo})
     found = Outcome()
     so_far = _SoFar(cluster)
     n_rows = sum(len(part.rows) for part in todo)

@@ -21,9 +21,9 @@ from ..parts import Part
 from ..places import Place
 from ..planner import PlannedJob, stamps_of
 from ..process import DonePart, Samples, Worker, process_part
-from ..settings import available_threads
 from ..storage import suffix_of
 from ..store_errors import StoreError
+from .shipped import Here
 
 SEEN_ALIKE = ("n_bytes", "mtime_ns", "ETag", "generation")  # of one file, from any machine
 
@@ -62,10 +62,7 @@ class HowFar(NamedTuple):
     figures: Figures
 
 
-Tell = Callable[[Callable[[], HowFar]], None]
-
-
-def do_part(shared: PartsOnNodes, task: PartTask, tell: Tell) -> DonePart:
+def do_part(shared: PartsOnNodes, task: PartTask, here: Here) -> DonePart:
     """Do a part and commit it.
 
     Raises
@@ -83,22 +80,22 @@ def do_part(shared: PartsOnNodes, task: PartTask, tell: Tell) -> DonePart:
         job = replace(job, stamps=_stamps_here(job, inputs))
         with _folder(shared) as folder:
             committer = FolderCommitter(output.name, folder, job.schema, job.settings.our_prefix)
-            worker = _worker(job)
-            told = _Told(tell).advance
+            worker = _worker(job, here.share)
+            told = _Told(here).advance
             return process_part(job, inputs, task.part, worker, task.samples, committer, told)
 
 
 class _Told:
     """Tells the driver how far a part is."""
 
-    def __init__(self, tell: Tell) -> None:
-        self._tell = tell
+    def __init__(self, here: Here) -> None:
+        self._here = here
         self._rows = self._tokens = 0
 
     def advance(self, rows: int, tokens: int, figures: Callable[[], Figures]) -> None:
         self._rows += rows
         self._tokens += tokens
-        self._tell(lambda: HowFar(self._rows, self._tokens, figures()))
+        self._here.tell(lambda: HowFar(self._rows, self._tokens, figures()))
 
 
 @contextmanager
@@ -182,7 +179,7 @@ def _folder(shared: PartsOnNodes) -> Iterator[Any]:
 _kept: dict[str, Worker] = {}  # of this process: a model is loaded once
 
 
-def _worker(job: PlannedJob) -> Worker:
+def _worker(job: PlannedJob, share: float) -> Worker:
     """A model in this process, which is the job's.
 
     Raises
@@ -198,7 +195,6 @@ def _worker(job: PlannedJob) -> Worker:
             model = load_model(
                 settings.model, models_dir=settings.models_dir, base_url=settings.base_url
             )
-            share = settings.threads / max(available_threads(), settings.threads)
             worker = Worker(model, settings, share)
         except PicobatchError as e:
             raise NodeError(f"cannot load the model: {e}") from None

@@ -35,8 +35,7 @@ GONE = (
     ray_errors.LocalRayletDiedError,
 )
 
-Tell = Callable[[Callable[[], Any]], None]
-TaskFunction = Callable[[Any, Any, Tell], Any]
+TaskFunction = Callable[[Any, Any, shipped.Here], Any]
 
 cloudpickle.register_pickle_by_value(shipped)
 
@@ -53,8 +52,9 @@ class RayCluster:
     Parameters
     ----------
     function : callable
-        Called in a process of a node with the payload, a task's arguments, and a function that is
-        told how far it is. What it raises says by its `fault` whose it is, as `TaskError` does.
+        Called in a process of a node with the payload, a task's arguments, and what the task knows
+        of where it runs, which it tells how far it is. What it raises says by its `fault` whose it
+        is, as `TaskError` does.
     payload : object
         What all tasks need; sent once.
     arguments : callable
@@ -87,9 +87,9 @@ class RayCluster:
         self._remote = ray.remote(shipped.run_task).options(max_retries=0, **needed)
         self._tally = _tally()
         self._refs: dict[Attempt, Any] = {}
-        self._avoided: dict[Attempt, set[str]] = {}
+        self._told_last: list[Attempt] = []  # those that ended
         self._cancelled: list[Any] = []
-        self._ended: set[Attempt] = set()
+        self._ended: set[Attempt] = set()  # since the tally was read
         self._begun: dict[Attempt, Begun] = {}
         self._told: dict[Attempt, Any] = {}
         self._looked_s = 0.0
@@ -114,17 +114,22 @@ class RayCluster:
 
     def start(self, attempt: Attempt, avoided: Collection[str]) -> None:
         remote = self._remote
-        if avoided := {name for name in avoided if name in self._ids}:
-            ids = ",".join(sorted(self._ids[name] for name in avoided))
-            remote = remote.options(label_selector={"ray.io/node-id": f"!in({ids})"})
-            self._avoided[attempt] = avoided
+        if ids := [self._ids[name] for name in avoided if name in self._ids]:
+            selector = {"ray.io/node-id": f"!in({','.join(sorted(ids))})"}
+            remote = remote.options(label_selector=selector)
         self._refs[attempt] = remote.remote(
-            self._versions, self._sent, self._arguments(attempt.task), (*attempt,), self._tally
+            self._cpus,
+            self._versions,
+            self._sent,
+            self._arguments(attempt.task),
+            (*attempt,),
+            self._tally,
         )
 
     def wait(self, most_s: float) -> list[Ended]:
-        for attempt in self._ended:  # it was told, and is asked for no more
+        for attempt in self._told_last:  # it is asked for no more
             self._begun.pop(attempt, None)
+        self._told_last = []
         attempts = {ref: attempt for attempt, ref in self._refs.items()}
         ready: list[Any] = []
         if attempts:
@@ -135,9 +140,11 @@ class RayCluster:
             time.sleep(most_s)
         if time.monotonic() - self._looked_s >= LOOK_S:
             self._look()
-        return [self._end(attempts[ref], ref) for ref in ready] + self._stuck()
+        return [self._end(attempts[ref], ref) for ref in ready]
 
     def cancel(self, attempt: Attempt) -> None:
+        if attempt not in self._refs:  # it has just ended
+            return
         ref = self._drop(attempt)
         self._begun.pop(attempt, None)
         self._cancelled.append(ref)
@@ -155,13 +162,13 @@ class RayCluster:
             ray.wait(left, num_returns=len(left), timeout=CANCEL_S)
 
     def _drop(self, attempt: Attempt) -> Any:
-        self._avoided.pop(attempt, None)
         self._told.pop(attempt, None)
         self._ended.add(attempt)
         return self._refs.pop(attempt)
 
     def _end(self, attempt: Attempt, ref: Any) -> Ended:
         self._drop(attempt)
+        self._told_last.append(attempt)
         try:
             fault, found, node_id, took_s = ray.get(ref)
         except ray_errors.RayError as e:
@@ -189,20 +196,6 @@ class RayCluster:
         else:
             told = _in_one_line(error)
         return Failure(Fault.TASK, node, TaskError(told))
-
-    def _stuck(self) -> list[Ended]:
-        """Attempts that wait for nodes which are not there any more."""
-        if not self._nodes:
-            return []
-        stuck = [
-            attempt
-            for attempt, avoided in self._avoided.items()
-            if attempt not in self._begun and avoided.issuperset(self._nodes)
-        ]
-        for attempt in stuck:
-            self.cancel(attempt)
-        gone = TaskError("the nodes that could do it went away")
-        return [Ended(a, failure=Failure(Fault.LOST, "unknown", gone)) for a in stuck]
 
     def _look(self) -> None:
         """See which nodes there are, and what tasks said."""

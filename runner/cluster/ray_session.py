@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -16,6 +17,7 @@ from ..messages import cut
 from ..settings import available_threads
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
+TOKEN_VARIABLE, MODE_VARIABLE = "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
 OWN = "local"  # what Ray calls an address that is nobody's yet
 STORE_BYTES = 100 << 20  # of a Ray that we start: its objects are plans and counts
 CONNECT_S = 5.0
@@ -45,15 +47,18 @@ def open_ray(address: str | None) -> Iterator[bool]:
             "engine is 'ray'; Ray is not installed here. Expected it on this machine and on every "
             'node: run pip install "picobatch[ray]", or do without --engine ray.'
         )
+    address = address or os.environ.get(ADDRESS_VARIABLE) or OWN
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray  # noqa: PLC0415 - an extra, and slow to import
 
     if ray.is_initialized():
         yield False
         return
-    address = address or os.environ.get(ADDRESS_VARIABLE) or OWN
-    # Ray prints what happens to workers and nodes on stdout, which is for data.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.ExitStack() as stack:
+        # Ray prints what happens to workers and nodes on stdout, which is for data.
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        if address == OWN:
+            stack.enter_context(_token_of_our_own())
         before = signal.getsignal(signal.SIGTERM)
         _connect(ray, address)
         if threading.current_thread() is threading.main_thread():
@@ -76,14 +81,28 @@ def _connect(ray: Any, address: str) -> None:
         if address != OWN:
             _see_that_it_answers(address)
         ray.init(address=address, **options)
-    except (OSError, RuntimeError, ValueError) as e:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as e:
         ray.shutdown()
         where = "Ray on this machine" if address == OWN else f"the cluster {address}"
         told = cut(" ".join(str(e).split()) or repr(e))
         raise ClusterError(
-            f"{where}: {told}; expected a cluster that runs Ray {ray.__version__} and this Python. "
-            "Check --ray-address, or start one with `ray start --head`."
+            f"{where}: {told}; expected a cluster that runs Ray {ray.__version__} and this Python, "
+            f"and lets us in: where it asks for a token, set {MODE_VARIABLE}=token. Check "
+            "--ray-address, or start one with `ray start --head`."
         ) from None
+
+
+@contextmanager
+def _token_of_our_own() -> Iterator[None]:
+    """Keep others of this machine from a Ray of ours, without a file that Ray would leave."""
+    if TOKEN_VARIABLE in os.environ:
+        yield
+        return
+    os.environ[TOKEN_VARIABLE] = secrets.token_hex(32)
+    try:
+        yield
+    finally:
+        del os.environ[TOKEN_VARIABLE]
 
 
 def _see_that_it_answers(address: str) -> None:

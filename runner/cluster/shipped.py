@@ -16,7 +16,7 @@ TASK, NODE, JOB = "task", "node", "job"  # whose fault, as in `Fault`
 
 Attempt = tuple[int, int]
 Told = tuple[str, Any]  # where a task runs, and how far it is
-_loaded: dict[str, Any] = {}  # what was sent to this process, by its hash
+_loaded: dict[str, Any] = {}  # of this process: what was sent to it, by its hash, and its CPUs
 
 
 def installed() -> dict[str, str]:
@@ -30,7 +30,32 @@ def installed() -> dict[str, str]:
     return found
 
 
+class Here:
+    """What a task knows of where it runs.
+
+    Attributes
+    ----------
+    share : float
+        Of the node's CPUs, and so of its memory, that is the task's.
+    """
+
+    def __init__(self, attempt: Attempt, node_id: str, share: float, tally: Any) -> None:
+        self.share = share
+        self._attempt = attempt
+        self._node_id = node_id
+        self._tally = tally
+        self._told_s = 0.0
+        self.tell(lambda: None)
+
+    def tell(self, found: Callable[[], Any]) -> None:
+        """Say how far the task is; asked for only now and then."""
+        if (now_s := time.monotonic()) - self._told_s >= TELL_S:
+            self._told_s = now_s
+            self._tally.tell.remote(self._attempt, (self._node_id, found()))
+
+
 def run_task(
+    cpus: int,
     wanted: Mapping[str, str],
     sent: tuple[str, bytes],
     argument: Any,
@@ -43,6 +68,8 @@ def run_task(
 
     Parameters
     ----------
+    cpus : int
+        That are the task's.
     wanted : mapping of str to str
         The driver's `installed()`.
     sent : tuple of str and bytes
@@ -56,39 +83,31 @@ def run_task(
     """
     import ray  # noqa: PLC0415 - here only its types would be known
 
-    start_s = told_s = time.monotonic()
+    start_s = time.monotonic()
     node_id = ray.get_runtime_context().get_node_id()
-    tally.tell.remote(attempt, (node_id, None))
-
-    def said(found: Callable[[], Any]) -> None:
-        nonlocal told_s
-        if (now_s := time.monotonic()) - told_s >= TELL_S:
-            told_s = now_s
-            tally.tell.remote(attempt, (node_id, found()))
+    if "cpus" not in _loaded:
+        of_node = [n["Resources"] for n in ray.nodes() if n["NodeID"] == node_id and n["Alive"]]
+        _loaded["cpus"] = max([cpus, *(found.get("CPU", 0) for found in of_node)])
+    here = Here(attempt, node_id, cpus / _loaded["cpus"], tally)
 
     def ended(fault: str | None, found: Any) -> tuple[str | None, Any, str, float]:
         return fault, found, node_id, time.monotonic() - start_s
 
-    here = installed()
-    if other := [
-        f"{name} is {here[name]}, here {wanted[name]}"
-        for name in wanted
-        if here[name] != wanted[name]
-    ]:
-        told = "; ".join(other)
-        return ended(NODE, f"{told}; expected the same versions on all nodes. Install those.")
+    if (found := installed()) != wanted:
+        told = [
+            f"{n} is {found[n]}, with the driver {v}" for n, v in wanted.items() if found[n] != v
+        ]
+        return ended(NODE, f"{'; '.join(told)}; expected the same on all nodes. Install that.")
     try:
         if sent[0] not in _loaded:
-            _loaded.clear()
             _loaded[sent[0]] = pickle.loads(sent[1])  # noqa: S301 - from the driver
         function, payload = _loaded[sent[0]]
     except Exception as e:  # noqa: BLE001 - whatever its packages lack
         return ended(NODE, f"cannot load picobatch: {e!r}; expected it as it is on the driver.")
     try:
-        return ended(None, function(payload, argument, said))
+        return ended(None, function(payload, argument, here))
     except Exception as e:  # noqa: BLE001 - told with all that is known
-        fault = getattr(e, "fault", None)
-        if fault is None:
+        if (fault := getattr(e, "fault", None)) is None:
             return ended(TASK, f"{e!r}\n{traceback.format_exc()}")
         return ended(fault, str(e))
 
