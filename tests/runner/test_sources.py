@@ -363,3 +363,11 @@ def test_the_last_rows_of_a_stored_file_are_fetched_alone(store):
     assert rows[0][0].prompt.startswith("0003900")
     starts = [int(found.removeprefix("bytes=").split("-")[0]) for found in asked]
     assert min(starts) > len(data) - 3_000_000
+
+
+def test_a_place_of_google_elsewhere():
+    options = "endpoint_override=127.0.0.1:9&scheme=http&retry_limit_seconds=3"
+    place = place_of(f"gs://anonymous@bucket/a.jsonl?{options}")
+    again = pickle.loads(pickle.dumps(place))
+    assert again == place
+    assert again.name == "gs://bucket/a.jsonl"
