@@ -87,6 +87,8 @@ class Progress:
             f"{found['running']} rows running, {found['occupancy']:.0%} occupied, "
             f"{found['memory_bytes'] / 2**20:,.0f} MiB"
         )
+        if "tasks" in found:
+            text += f", {found['tasks']:,} tasks on {found['nodes']:,} nodes"
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
         else:

@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from .clock import Clock
@@ -84,10 +85,10 @@ def _engine(settings: RunSettings) -> Iterator[Callable[..., Outcome]]:
         return
     from .cluster.ray_session import open_ray  # noqa: PLC0415 - Ray is an extra
 
-    with open_ray(settings.ray_address):
+    with open_ray(settings.ray_address) as is_ours:
         from .cluster.drive import do_on_nodes  # noqa: PLC0415
 
-        yield do_on_nodes
+        yield partial(do_on_nodes, grows=not is_ours)
 
 
 def refuse_metrics(settings: RunSettings, files: Sequence[Place]) -> None:

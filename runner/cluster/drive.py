@@ -18,7 +18,7 @@ from ..places import Place
 from ..planner import PlannedJob
 from ..process import DonePart, Samples
 from ..progress import Progress
-from .dispatch import Attempt, Dispatch, Failure
+from .dispatch import Attempt, Dispatch, Failure, Rules
 from .part_task import HowFar, PartsOnNodes, PartTask, do_part
 from .ray_cluster import RayCluster, good_cpus_per_task
 
@@ -31,8 +31,17 @@ def do_on_nodes(
     output: Output,
     clock: Clock,  # noqa: ARG001
     interrupts: Interrupts,
+    *,
+    grows: bool,
 ) -> Outcome:
     """Do some parts on the Ray that this process is connected to, each as a task.
+
+    Parameters
+    ----------
+    job, files, model, todo, output, clock, interrupts
+        As `do_here` takes them.
+    grows : bool
+        Whether nodes may come that are not there yet.
 
     Raises
     ------
@@ -48,7 +57,9 @@ def do_on_nodes(
     parts = {part.number: part for part in todo}
     arguments = _arguments(job, todo)
     cluster = RayCluster(do_part, on_nodes, arguments.__getitem__, cpus_per_task, settings.memory)
-    dispatch = Dispatch(cluster, {part.number: job.source.cost(part.rows) for part in todo})
+    costs = {part.number: float(job.source.cost(part.rows)) for part in todo}
+    rules = Rules() if grows else Rules(wait_for_nodes_s=0)
+    dispatch = Dispatch(cluster, costs, rules)
     found = Outcome()
     so_far = _SoFar(cluster)
     n_rows = sum(len(part.rows) for part in todo)

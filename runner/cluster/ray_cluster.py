@@ -24,6 +24,8 @@ from . import shipped
 from .dispatch import Attempt, Begun, Ended, Failure, Fault
 
 CPUS_PER_TASK = 4  # where nothing else is asked for and a node has as many
+TELL_S = 2.0  # how often a task says how far it is
+TOLD_PER_S = 500  # by all tasks together, at most
 LOOK_S = 1.0  # how often to look which nodes there are, and how far tasks are
 LOOK_TIMEOUT_S = 10.0
 CANCEL_S = 10.0  # for tasks to put away what they began
@@ -122,8 +124,9 @@ class RayCluster:
             self._versions,
             self._sent,
             self._arguments(attempt.task),
-            (*attempt,),
+            (attempt.task, attempt.number),
             self._tally,
+            max(TELL_S, self.most_slots / TOLD_PER_S),
         )
 
     def wait(self, most_s: float) -> list[Ended]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping
 from importlib import metadata
 from typing import Any
 
-TELL_S = 2.0  # how often a task says how far it is
 VERSIONED = ("picobatch", "onnxruntime", "numpy", "pyarrow")  # that a node must have as we have
 TASK, NODE, JOB = "task", "node", "job"  # whose fault, as in `Fault`
 
@@ -39,17 +38,20 @@ class Here:
         Of the node's CPUs, and so of its memory, that is the task's.
     """
 
-    def __init__(self, attempt: Attempt, node_id: str, share: float, tally: Any) -> None:
+    def __init__(
+        self, attempt: Attempt, node_id: str, share: float, tally: Any, tell_s: float
+    ) -> None:
         self.share = share
+        self._tell_s = tell_s
         self._attempt = attempt
         self._node_id = node_id
         self._tally = tally
-        self._told_s = 0.0
+        self._told_s = -tell_s
         self.tell(lambda: None)
 
     def tell(self, found: Callable[[], Any]) -> None:
         """Say how far the task is; asked for only now and then."""
-        if (now_s := time.monotonic()) - self._told_s >= TELL_S:
+        if (now_s := time.monotonic()) - self._told_s >= self._tell_s:
             self._told_s = now_s
             self._tally.tell.remote(self._attempt, (self._node_id, found()))
 
@@ -61,6 +63,7 @@ def run_task(
     argument: Any,
     attempt: Attempt,
     tally: Any,
+    tell_s: float,
 ) -> tuple[str | None, Any, str, float]:
     """Run a task: whose fault it is that it has no result, that or the result, where, how long.
 
@@ -80,6 +83,8 @@ def run_task(
         Which start of which task.
     tally : actor
         A `Tally`.
+    tell_s : float
+        How often it is told how far the task is.
     """
     import ray  # noqa: PLC0415 - here only its types would be known
 
@@ -88,7 +93,7 @@ def run_task(
     if "cpus" not in _loaded:
         of_node = [n["Resources"] for n in ray.nodes() if n["NodeID"] == node_id and n["Alive"]]
         _loaded["cpus"] = max([cpus, *(found.get("CPU", 0) for found in of_node)])
-    here = Here(attempt, node_id, cpus / _loaded["cpus"], tally)
+    here = Here(attempt, node_id, cpus / _loaded["cpus"], tally, tell_s)
 
     def ended(fault: str | None, found: Any) -> tuple[str | None, Any, str, float]:
         return fault, found, node_id, time.monotonic() - start_s
