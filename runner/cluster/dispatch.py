@@ -241,12 +241,10 @@ class Dispatch:
             raise ClusterError(_said("no node of the cluster can do it", self.excluded))
         if now_s - self._seen_nodes_s > self._rules.wait_for_nodes_s:
             more = _said("; of those that were there", self.excluded) if self.excluded else ""
-            waited = f" for {self._rules.wait_for_nodes_s:.0f} s" * bool(
-                self._rules.wait_for_nodes_s
-            )
             raise ClusterError(
-                f"the cluster had no node with room for a task{waited}{more}. Add nodes, or ask for "
-                "fewer CPUs or less memory for a task, and run the same command again."
+                f"the cluster had no node with room for a task for "
+                f"{self._rules.wait_for_nodes_s:.0f} s{more}. Add nodes, or ask for fewer CPUs or "
+                "less memory for a task, and run the same command again."
             )
 
     def _take_back_stranded(self, usable: Collection[str]) -> None:

@@ -18,7 +18,7 @@ from ..places import Place
 from ..planner import PlannedJob
 from ..process import DonePart, Samples
 from ..progress import Progress
-from .dispatch import Attempt, Dispatch, Failure, Rules
+from .dispatch import Attempt, Dispatch, Failure
 from .part_task import HowFar, PartsOnNodes, PartTask, do_part
 from .ray_cluster import RayCluster, good_cpus_per_task
 
@@ -58,8 +58,8 @@ def do_on_nodes(
     arguments = _arguments(job, todo)
     cluster = RayCluster(do_part, on_nodes, arguments.__getitem__, cpus_per_task, settings.memory)
     costs = {part.number: float(job.source.cost(part.rows)) for part in todo}
-    rules = Rules() if grows else Rules(wait_for_nodes_s=0)
-    dispatch = Dispatch(cluster, costs, rules)
+    cluster.look_for_room(grows=grows)
+    dispatch = Dispatch(cluster, costs)
     found = Outcome()
     so_far = _SoFar(cluster)
     n_rows = sum(len(part.rows) for part in todo)

@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from reference.progress import say
 
-from ..errors import StopError, TaskError
+from ..errors import ClusterError, StopError, TaskError
 from ..messages import cut, printable
 from . import shipped
 from .dispatch import Attempt, Begun, Ended, Failure, Fault
@@ -30,6 +30,7 @@ LOOK_S = 1.0  # how often to look which nodes there are, and how far tasks are
 LOOK_TIMEOUT_S = 10.0
 CANCEL_S = 10.0  # for tasks to put away what they began
 NODE_DIGITS = 8  # of an id, in names
+NAMED_NODES = 5
 GONE = (
     ray_errors.NodeDiedError,
     ray_errors.TaskUnschedulableError,
@@ -153,6 +154,30 @@ class RayCluster:
         self._cancelled.append(ref)
         ray.cancel(ref, force=False)
 
+    def look_for_room(self, *, grows: bool) -> None:
+        """See that there is a node for a task; where nodes may come, say what is waited for.
+
+        Raises
+        ------
+        ClusterError
+            Where there is none, and none will come.
+        """
+        if self._nodes:
+            return
+        of_task = f"{self._cpus} CPUs" + (f" and {_gib(self._memory)}" if self._memory else "")
+        there = [
+            f"{node['NodeManagerAddress']} with {node['Resources'].get('CPU', 0):.0f} CPUs and "
+            f"{_gib(node['Resources'].get('memory', 0))}"
+            for node in _live_nodes()[:NAMED_NODES]
+        ]
+        told = f"no node has room for a task of {of_task}; there are {', '.join(there) or 'none'}"
+        if not grows:
+            raise ClusterError(
+                f"{told}. Ask for less with --cpus-per-task and --memory, or name a larger cluster "
+                "with --ray-address."
+            )
+        say(printable(f"{told}; waiting for others"))
+
     def settle(self) -> None:
         """Wait until what was cancelled is over: nothing of it may be written any more."""
         left = self._cancelled
@@ -242,6 +267,10 @@ def _tally() -> Any:
 
 def _live_nodes() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _gib(n_bytes: float) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB"
 
 
 def _in_one_line(error: BaseException) -> str:
