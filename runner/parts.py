@@ -9,7 +9,7 @@ from reference import HParams
 from .check_report import CheckReport
 from .records import Completion, Reject, Result
 from .settings import Shard
-from .shape import fits, is_count, is_text, or_none
+from .shape import fits, is_count, is_sha256, is_text, or_none
 
 # What is in flight when a job is killed is done again: a part should cost as much with any model.
 # Its rows follow from sizes and settings alone, never from a clock.
@@ -23,7 +23,7 @@ RECORD_SHAPE = {
     "first_bad_row": or_none(REJECT_SHAPE),
     "processor": is_text,
     "n_bytes": is_count,
-    "sha256": is_text,
+    "sha256": is_sha256,
 }
 
 

@@ -1,11 +1,13 @@
 """Whether what JSON holds has the shape of what we write."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
 from .messages import is_unicode
 
+SHA256 = re.compile("[0-9a-f]{64}")
 MOST_NESTED = 100  # levels; what we write has a dozen
 
 # A test of one value; or a dict of what is needed by name; a list of whatever many alike; a tuple
@@ -50,6 +52,11 @@ def is_finite(value: Any) -> bool:
 
 def is_text(value: Any) -> bool:
     return isinstance(value, str) and is_unicode(value)
+
+
+def is_sha256(value: Any) -> bool:
+    """A hash as it stands in names of files too."""
+    return isinstance(value, str) and SHA256.fullmatch(value) is not None
 
 
 def or_none(shape: Shape) -> Callable[[Any], bool]:
