@@ -27,11 +27,14 @@ from .target import OUTSIDE, write
 
 ODD = ("link", "made", "fifo", "folder", "full")  # things in the place of files
 SAID_AS = {"<parts>": PARTS, "<output>": OUTPUT, "<manifest>": f"{OUTPUT}.manifest.json"}
+PART = "<part>"  # the file of the part that is done
 NAMES = (
     *("job.json", "answers.json", "lock", "part-00000.json", "part-00000.jsonl"),
     *("part-00001.json", "part-00001.jsonl", "part-00002.jsonl", "part-99999999999999.jsonl"),
+    *("part-00001-0123456789abcdef.jsonl", "part-00002-0123456789abcdef.jsonl", "part-00000-"),
     *("part-..-x.json", "tmp-job.json", "tmp-00001.jsonl", "tmp-output.jsonl"),
-    *("tmp-manifest.json", "tmp-answers.json", *SAID_AS),
+    *("tmp-01234567-job.json", "tmp-01234567-00001.jsonl", "tmp-01234567-output.jsonl"),
+    *("tmp-manifest.json", "tmp-answers.json", *SAID_AS, PART),
 )
 
 
@@ -115,7 +118,8 @@ def write_folder(folder: Path, _: str, content: bytes) -> None:
             (folder / PARTS / name).write_bytes(text)
     for entry in odd:
         if isinstance(entry, list) and len(entry) == 2 and _is_a_name(entry[0]):
-            path = folder / SAID_AS.get(entry[0], f"{PARTS}/{entry[0]}")
+            name = job_seeds.part_file() if entry[0] == PART else entry[0]
+            path = folder / SAID_AS.get(name, f"{PARTS}/{name}")
             with contextlib.suppress(OSError):  # inside of what is odd itself
                 _make_odd(path, folder.parent, entry[1])
 

@@ -61,6 +61,13 @@ def interrupted_dir() -> Path:
     return folder
 
 
+@cache
+def part_file() -> str:
+    """The name of the file of the part that this job did."""
+    (found,) = (interrupted_dir() / PARTS).glob("part-00000-*.jsonl")
+    return found.name
+
+
 def sealed_files() -> dict[str, Any]:
     """The content of the JSON files of a job that was stopped."""
     folder = interrupted_dir() / PARTS

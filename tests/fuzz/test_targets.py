@@ -28,11 +28,20 @@ ODD_FILES = [
     ("job.json", "fifo"),
     ("answers.json", "fifo"),
     ("part-00000.json", "link"),
-    ("part-00000.jsonl", "fifo"),
+    ("<part>", "fifo"),
+    ("<part>", "link"),
+    ("<part>", "folder"),
+    ("part-00000.json", "folder"),
+    ("part-00000.jsonl", "fifo"),  # as files of parts were called before they had a hash
+    ("part-00001-0123456789abcdef.jsonl", "link"),
+    ("part-00001-0123456789abcdef.jsonl", "made"),
+    ("part-00002-0123456789abcdef.jsonl", "folder"),
+    ("part-00002-0123456789abcdef.jsonl", "full"),
     ("part-00001.jsonl", "link"),
     ("part-00001.jsonl", "made"),
     ("part-00002.jsonl", "folder"),
     ("tmp-00001.jsonl", "made"),
+    ("tmp-01234567-00001.jsonl", "made"),
     ("tmp-answers.json", "link"),
     ("lock", "link"),
     ("lock", "made"),
@@ -100,9 +109,20 @@ def test_a_link_to_just_what_a_part_is_said_to_be():
     record = job_seeds.sealed_files()["part-00000.json"]
     found = {"n_bytes": len(UNTOUCHED), "sha256": hashlib.sha256(UNTOUCHED).hexdigest()}
     changed = record | {"record": record["record"] | found}
-    odd = [["part-00000.jsonl", "link"]]
+    odd = [["part-00000.jsonl", "link"], [f"part-00000-{found['sha256'][:16]}.jsonl", "link"]]
     data = job_calls.folder_input(odd, **{"part-00000.json": changed})
     assert targets.TARGETS["folder"].try_input(b"\0" + data) is None
+
+
+def test_a_record_whose_hash_leads_elsewhere():
+    """A part's file is called after its record, whose hash is only what somebody wrote there."""
+    target = targets.TARGETS["folder"]
+    record = job_seeds.sealed_files()["part-00000.json"]
+    for sha256 in ("/../../in", "/../x", "\0", "", "\n", "A" * 64, "a" * 63, "\u00e9"):
+        changed = record | {"record": record["record"] | {"sha256": sha256}}
+        odd = [["part-00000-", "folder"]]
+        data = job_calls.folder_input(odd, **{"part-00000.json": changed})
+        assert target.try_input(b"\0" + data) is None
 
 
 @pytest.mark.nightly
