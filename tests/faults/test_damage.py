@@ -11,6 +11,12 @@ from tests.faults.jobs import rows, write_input
 DAMAGES = ("cut", "flip", "delete", "empty", "grow")
 
 
+def file_of(job, number):
+    """The name of a part's file."""
+    (found,) = job.parts.glob(f"part-{number:05}-*")
+    return found.name
+
+
 def damage(path, kind, rng):
     data = bytearray(path.read_bytes())
     if kind == "delete":
@@ -90,10 +96,11 @@ def test_records_at_every_length(laws, half_done, folder):
 
 def test_files_swapped_among_each_other(laws, half_done, folder):
     job = half_done("out.jsonl")
+    files = [file_of(job, 0), file_of(job, 1)]
     swaps = [
         ["part-00000.json", "part-00001.json"],
-        ["part-00000.jsonl", "part-00001.jsonl"],
-        ["part-00000.json", "part-00001.json", "part-00000.jsonl", "part-00001.jsonl"],
+        files,
+        ["part-00000.json", "part-00001.json", *files],
         ["part-00000.json", "answers.json"],
         ["part-00000.json", "job.json"],
         ["answers.json", "job.json"],
@@ -119,7 +126,7 @@ def test_parts_and_answers_of_another_job(laws, half_done, folder):
     for options in (("--ignore-eos",), ()):
         job = half_done("out.jsonl")
         foreign = half_done("out.jsonl", *options, part_rows=50 if options else 40)
-        for name in ("part-00000.json", "part-00000.jsonl", "answers.json"):
+        for name in ("part-00000.json", file_of(foreign, 0), "answers.json"):
             shutil.copy(foreign.parts / name, job.parts / name)
         outcome = laws.run(job)
         assert "part 0 is damaged; its rows are done again" in outcome.said
@@ -190,7 +197,7 @@ def test_answers_are_not_kept_of_an_input_that_changed(laws, new_job):
     job = new_job("out.jsonl", data=rows(900), part_rows=450)
     whole = (job.folder / job.source).read_bytes()
     child = laws.server.start(job.args, job.folder)
-    while not list(job.parts.glob("tmp-0*")):
+    while not list(job.parts.glob("tmp-*-00000.*")):
         assert child.runs_after(0.001), child.outcome()
     write_input(job.folder / job.source, rows(900, seed=1))
     child.signal(signal.SIGINT)

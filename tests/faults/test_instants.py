@@ -76,7 +76,7 @@ def test_a_loss_of_power_at_every_instant(laws, new_job, folder, output, old, se
     plan = {"journal": str(journal), "shadow": str(shadow)}
     for n, job in enumerate(instants(laws, new_job, output, *options, old=old, **plan)):
         # All that can be lost, or some of it: in turn, and both where the output gets its name.
-        late = (job.parts / "tmp-manifest.json").exists() or job.manifest.exists()
+        late = any(job.parts.glob("tmp-*-manifest.json")) or job.manifest.exists()
         for of in (None, choose) if late else ((None, choose)[(n + seed) % 2],):
             left = job.elsewhere(folder / f"left-{n}-{of is None}")
             laws.tally["names and files lost with power"] += Loss(

@@ -224,7 +224,8 @@ def test_a_file_with_two_names_is_taken_once(tree, source):
 
 @pytest.mark.parametrize("source", ["d", "d/**", "d/*/*", "d/**/*.jsonl", "d/**/*/*.jsonl"])
 def test_a_folder_is_passed_over_only_where_it_is_of_a_job(tree, source):
-    tree("d/spare.parts/a.jsonl", "d/x.jsonl.parts/part-00000.jsonl", "d/x.jsonl.parts/job.json")
+    part = f"part-00000-{'0' * 16}.jsonl"
+    tree("d/spare.parts/a.jsonl", f"d/x.jsonl.parts/{part}", "d/x.jsonl.parts/job.json")
     assert names(source) == ["d/spare.parts/a.jsonl"]
 
 

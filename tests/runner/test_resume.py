@@ -347,7 +347,7 @@ def test_a_part_that_is_damaged_is_done_again(prompts, monkeypatch, capsys):
         stop_after(patch, 3)
         with pytest.raises(Stopped):
             job(prompts, "out.jsonl")
-    part = prompts.parent / "out.jsonl.parts" / "part-00001.jsonl"
+    (part,) = (prompts.parent / "out.jsonl.parts").glob("part-00001-*.jsonl")
     data = bytearray(part.read_bytes())
     data[100] ^= 1
     part.write_bytes(data)

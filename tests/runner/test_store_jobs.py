@@ -20,7 +20,7 @@ from runner.cli import cli
 from runner.errors import InputError, OutputError
 from runner.job_folder import JobFolder
 from runner.merge import merge
-from runner.run import Job
+from runner.process import Processing
 from runner.sealed import unseal
 from tests.servers import FaultyServer, drop_after
 from tests.stores import (
@@ -99,6 +99,14 @@ def rows_of(content, name="out.jsonl"):
     return content
 
 
+def name_of_part(store, number, output="out.jsonl"):
+    """The file of a part that its record tells of."""
+    record = unseal(held(store, f"{output}.parts/part-{number:05}.json"))["record"]
+    begin = f"{output}.parts/part-{number:05}-{record['sha256'][:16]}."
+    (found,) = (name for name in names(store) if name.startswith(begin))
+    return found
+
+
 @pytest.fixture(scope="module")
 def clean(tmp_path_factory):
     """Rows of jobs on this machine, which nothing happens to."""
@@ -152,10 +160,10 @@ def half_done(monkeypatch, name="out.jsonl", number=2, **settings):
 
 @pytest.fixture
 def nothing_is_generated(monkeypatch):
-    def complete(*_):
+    def do_parts(*_):
         pytest.fail("rows are generated")
 
-    monkeypatch.setattr(Job, "_complete", complete)
+    monkeypatch.setattr(Processing, "run", do_parts)
 
 
 @pytest.mark.parametrize("name", ["out.parquet", "out.jsonl", "out.jsonl.gz"])
@@ -194,9 +202,11 @@ def test_a_job_goes_on_from_the_parts_that_are_done(store, clean, monkeypatch, c
     half_done(monkeypatch, name)
     assert f"2 of 4 parts (50 of 100 rows) are kept; {GOES_ON}" in capsys.readouterr().err
     suffix = name.removeprefix("out")
-    parts = {f"part-0000{n}{end}" for n in (0, 1) for end in (".json", suffix)}
     folder = f"{name}.parts"
-    assert names(store) == {folder, *(f"{folder}/{found}" for found in {"job.json", *parts})}
+    records = {f"{folder}/part-0000{n}.json" for n in (0, 1)}
+    files = {name_of_part(store, n, name) for n in (0, 1)}
+    assert all(found.endswith(suffix) for found in files)
+    assert names(store) == {folder, f"{folder}/job.json", *records, *files}
     store.seen.clear()
     report = job(f"{HERE}/{name}")
     assert (report.parts, report.resumed_parts) == (4, 2)
@@ -205,7 +215,7 @@ def test_a_job_goes_on_from_the_parts_that_are_done(store, clean, monkeypatch, c
 
 
 KILLED_AT = {
-    "while a part is written": ("PUT", "part-00001.jsonl", 1),
+    "while a part is written": ("PUT", "part-00001-", 1),
     "while its record is": ("POST", "part-00002.json?uploadId", 2),
     "while the output is": ("PUT", "out.jsonl?", 4),
     "while the folder goes": ("POST", "?delete", 4),
@@ -326,12 +336,12 @@ def test_what_is_not_ours_stays(store, clean, monkeypatch):
 MENDED = {
     "the input breaks off": ("GET", "in.jsonl.gz", cut_answer(100)),
     "the store is busy at first": ("HEAD", "in.jsonl.gz", BUSY),
-    "a part breaks off": ("PUT", "part-00001.jsonl", cut_request(50)),
-    "a part is not begun": ("POST", "part-00001.jsonl?uploads", BUSY),
-    "the answer to a part is lost": ("PUT", "part-00002.jsonl", lost),
+    "a part breaks off": ("PUT", "part-00001-", cut_request(50)),
+    "a part is not begun": ("POST", "part-00001-", BUSY),
+    "the answer to a part is lost": ("PUT", "part-00002-", lost),
     "the answer to a record is lost": ("POST", "part-00002.json?uploadId", lost),
-    "the store is slow": ("PUT", "part-00002.jsonl", silent),
-    "a part comes back broken": ("GET", "part-00001.jsonl", cut_answer(50)),
+    "the store is slow": ("PUT", "part-00002-", silent),
+    "a part comes back broken": ("GET", "part-00001-", cut_answer(50)),
     "the output breaks off": ("PUT", "out.jsonl?", cut_request(50)),
     "the answer to the output is lost": ("POST", "out.jsonl?uploadId", lost),
     "the answer to the end is lost": ("POST", "?delete", lost),
@@ -357,10 +367,10 @@ FOR_EVER_BROKEN = {
         8,
         "the store is busy",
     ),
-    "a part breaks off": ("PUT", "part-00001.jsonl", cut_request(50), 0, "connection failed"),
+    "a part breaks off": ("PUT", "part-00001-", cut_request(50), 0, "connection failed"),
     "the store is busy": ("POST", "part-00001.json?", BUSY, 0, "the store is busy"),
-    "the store is slow": ("POST", "part-00001.jsonl?uploads", silent, 0, "timeout was reached"),
-    "parts come back broken": ("GET", "part-00001.jsonl", cut_answer(50), 0, "connection failed"),
+    "the store is slow": ("POST", "part-00001-", silent, 0, "timeout was reached"),
+    "parts come back broken": ("GET", "part-00001-", cut_answer(50), 0, "connection failed"),
     "the manifest breaks off": ("PUT", "out.jsonl.manifest", cut_request(50), 0, "connection f"),
     "the output breaks off": ("PUT", "out.jsonl?", cut_request(50), 0, "connection failed"),
     "the output is not finished": ("POST", "out.jsonl?uploadId", BUSY, 0, "the store is busy"),
@@ -512,14 +522,14 @@ def test_an_input_that_is_replaced_meanwhile(store, clean, monkeypatch):
     rows = lines()
     files = {"in/a.jsonl": b"".join(rows[:60]), "in/b.jsonl": b"".join(rows[60:])}
     fill(store, **files)
-    original = Job._complete
+    original = Processing.run
 
-    def complete(self, *args):
+    def do_parts(self, *args):
         fill(store, **{"in/b.jsonl": b"".join(lines("six")[60:])})
-        original(self, *args)
+        return original(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Job, "_complete", complete)
+        patch.setattr(Processing, "run", do_parts)
         with pytest.raises(InputError, match="in/b.jsonl: changed while the job ran"):
             job(f"{HERE}/out.jsonl", f"{HERE}/in")
     with pytest.raises(OutputError, match="holds parts of another job: the input .* other content"):
@@ -538,7 +548,7 @@ def test_an_input_that_is_replaced_at_the_very_end(store, monkeypatch):
 
 def test_a_part_that_is_not_what_was_written(store, clean, monkeypatch, capsys):
     half_done(monkeypatch)
-    name = "out.jsonl.parts/part-00001.jsonl"
+    name = name_of_part(store, 1)
     content = held(store, name)
     fill(store, **{name: content[:-1]})
     assert job(f"{HERE}/out.jsonl").resumed_parts == 1
@@ -583,7 +593,7 @@ def test_requests_of_openai_s_batch_interface(store, tmp_path):
     ]
     content = "".join(json.dumps(row) + "\n" for row in asked).encode()
     fill(store, **{"asked.jsonl": content})
-    store.plan("PUT", "part-00001", cut_request(10))
+    store.plan("PUT", "part-00001-", cut_request(10))
     job(f"{HERE}/out.jsonl", f"{HERE}/asked.jsonl", format="openai", part_rows=10)
     (tmp_path / "asked.jsonl").write_bytes(content)
     job(tmp_path / "out.jsonl", tmp_path / "asked.jsonl", format="openai", part_rows=10)
@@ -620,7 +630,7 @@ def test_nobody_reads_a_secret(store, monkeypatch, capfd):
             job(output, source)
     found = everything(store)
     assert len(found) == 5
-    store.plan("PUT", "part-00003", refused(403, "SignatureDoesNotMatch"), times=FOR_EVER)
+    store.plan("PUT", "part-00003-", refused(403, "SignatureDoesNotMatch"), times=FOR_EVER)
     messages = [run_command(*command(output, source)).stderr]
     store.faults.clear()
     messages += [run_command(*command(output, source)).stderr for _ in range(2)]
@@ -658,7 +668,7 @@ def test_how_many_requests_a_job_makes(store, monkeypatch):
     before_part(monkeypatch, 4, stop)
     with pytest.raises(Stopped):
         job(f"{HERE}/c.jsonl", part_rows=20)
-    of_parts = [path for _, path in store.seen if re.search(r"part-0000[0-3]\.", path)]
+    of_parts = [path for _, path in store.seen if re.search(r"part-0000[0-3][-.]", path)]
     assert len(of_parts) == 2 * 4
     assert all(path.endswith(".json") for path in of_parts)
     assert counted(store) <= 2 * 4 + 30
