@@ -87,7 +87,8 @@ class RayCluster:
         self._sent = ray.put((hashlib.sha256(data).hexdigest(), data))
         self._versions = shipped.installed()
         needed = {"num_cpus": self._cpus} | ({"memory": memory_bytes} if memory_bytes else {})
-        self._remote = ray.remote(max_retries=0, **needed)(shipped.run_task)
+        as_task: Any = ray.remote(max_retries=0, **needed)  # `options` of `options` are lost
+        self._remote = as_task(shipped.run_task)
         self._tally = _tally()
         self._refs: dict[Attempt, Any] = {}
         self._told_last: list[Attempt] = []  # those that ended
