@@ -86,9 +86,11 @@ class RayCluster:
         data = pickle.dumps((function, payload))
         self._sent = ray.put((hashlib.sha256(data).hexdigest(), data))
         self._versions = shipped.installed()
-        needed = {"num_cpus": self._cpus} | ({"memory": memory_bytes} if memory_bytes else {})
-        as_task: Any = ray.remote(max_retries=0, **needed)  # `options` of `options` are lost
-        self._remote = as_task(shipped.run_task)
+        needed: dict[str, Any] = {"num_cpus": self._cpus, "max_retries": 0}
+        if memory_bytes is not None:
+            needed["memory"] = memory_bytes
+        remote: Any = ray.remote  # with more kinds of use than its types can tell
+        self._remote = remote(**needed)(shipped.run_task)
         self._tally = _tally()
         self._refs: dict[Attempt, Any] = {}
         self._told_last: list[Attempt] = []  # those that ended
