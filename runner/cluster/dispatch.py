@@ -4,7 +4,8 @@ Nothing here knows Ray, files or models: a `Cluster` starts tasks and says how t
 one (`ray_cluster.py`), the simulator of `benchmarks/` is another, and both are driven by this loop.
 """
 
-from bisect import insort
+import math
+import statistics
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from reference import PicobatchError
 from ..errors import ClusterError
 
 POLL_S = 0.5  # how long to wait for the end of a task before looking around
+SEEK_LATE_S = 10.0  # at most between two looks for tasks that are late
+PACES = 1001  # of the last tasks, that tell how long one takes
 WAIT_FOR_NODES_S = 900.0  # nodes may be on their way: clusters grow where tasks wait
 
 
@@ -185,13 +188,13 @@ class Dispatch:
         longest_first = sorted(self._tasks, key=lambda number: (-self._tasks[number].cost, number))
         self._waiting = deque(longest_first)
         self._n_running = 0
-        self._paces: list[float] = []  # seconds for a unit of cost, of those that are done; sorted
+        self._paces: deque[float] = deque(maxlen=PACES)  # seconds for a unit of cost
         self._doubts: dict[str, set[int]] = {}  # tasks that failed on a node since it did one
         self._choosy: dict[Attempt, set[str]] = {}  # attempts for some nodes only: which they avoid
         self._nodes: dict[str, int] = {}
         self._usable: dict[str, int] = {}  # those that are not excluded and have room
         self._n_slots = 0  # of them
-        self._seen_nodes_s = self._sought_late_s = cluster.now_s()
+        self._seen_nodes_s = self._seek_late_s = cluster.now_s()
         self.failed: dict[int, list[Failure]] = {}
         self.excluded: dict[str, Failure] = {}
         self.counts = Counts()
@@ -297,19 +300,21 @@ class Dispatch:
         if self._waiting or not self._paces or not self._rules.spare_after:
             return
         now_s, free = self._cluster.now_s(), self._n_slots - self._n_running
-        if free <= 0 or now_s < self._sought_late_s + POLL_S:
+        if free <= 0 or now_s < self._seek_late_s:
             return
-        self._sought_late_s = now_s
-        pace = self._paces[len(self._paces) // 2]
+        allowed = self._rules.spare_after * statistics.median(self._paces)  # for a unit of cost
         late: list[tuple[float, int, str]] = []
+        soonest_s = math.inf  # until another is late
         for attempt, (node, since_s) in self._cluster.begun().items():
             task = self._tasks.get(attempt.task)
             if task is None or task.running != [attempt]:
                 continue
-            by_s = now_s - since_s - self._rules.spare_after * pace * task.cost
-            if by_s > 0:
-                late.append((by_s, attempt.task, node))
-        for _, number, node in sorted(late, reverse=True)[:free]:
+            left_s = since_s + allowed * task.cost - now_s
+            if left_s < 0:
+                late.append((left_s, attempt.task, node))
+            soonest_s = min(soonest_s, left_s)
+        self._seek_late_s = now_s + min(max(soonest_s, POLL_S), SEEK_LATE_S)
+        for _, number, node in sorted(late)[:free]:
             self.counts.spares += 1
             self._start(number, elsewhere=(node,))
 
@@ -322,7 +327,7 @@ class Dispatch:
         self._forget(attempt)
         if failure is None:
             if (begun := self._cluster.begun().get(attempt)) is not None:
-                insort(self._paces, (self._cluster.now_s() - begun.since_s) / task.cost)
+                self._paces.append((self._cluster.now_s() - begun.since_s) / task.cost)
                 self._doubts.pop(begun.node, None)
             self._settle(attempt.task)
             return True
