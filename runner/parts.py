@@ -15,6 +15,7 @@ from .shape import fits, is_count, is_sha256, is_text, or_none
 # Its rows follow from sizes and settings alone, never from a clock.
 PART_FLOPS = 10**13
 PROMPT_TOKENS = 64  # that a row is taken to have
+PARTS_EACH = 8  # for each that is done at a time
 LEAST_PART_ROWS, MOST_PART_ROWS = 64, 16384
 
 REJECT_SHAPE = {"row": is_count, "where": is_text, "reason": is_text}
@@ -153,13 +154,22 @@ class Plan:
         return (row - self.rows.start) // self.part_rows
 
 
-def good_part_rows(hparams: HParams, max_new_tokens: int) -> int:
-    """Rows of a part: about `PART_FLOPS` of work, a power of two of them."""
+def good_part_rows(
+    hparams: HParams, max_new_tokens: int, n_rows: int = MOST_PART_ROWS, n_at_a_time: int = 1
+) -> int:
+    """Rows of a part: about `PART_FLOPS` of work, a power of two of them.
+
+    Fewer, where several are done at a time and there would not be `PARTS_EACH` for each of these:
+    the last to end is waited for.
+    """
     n_embd = hparams["n_embd"]
     n_params = n_embd * (12 * hparams["n_layer"] * n_embd + hparams["n_vocab"])
     row_flops = 2 * n_params * (PROMPT_TOKENS + min(max_new_tokens, hparams["n_ctx"]))
     wanted = max(PART_FLOPS // row_flops, 1)
-    return min(max(1 << (wanted.bit_length() - 1), LEAST_PART_ROWS), MOST_PART_ROWS)
+    found = min(max(1 << (wanted.bit_length() - 1), LEAST_PART_ROWS), MOST_PART_ROWS)
+    if n_at_a_time == 1:
+        return found
+    return min(found, max(-(-n_rows // (n_at_a_time * PARTS_EACH)), LEAST_PART_ROWS))
 
 
 def shard_rows(n_rows: int, shard: Shard | None) -> range:

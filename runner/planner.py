@@ -76,7 +76,7 @@ class PlannedJob:
 
 
 def plan_job(
-    settings: RunSettings, files: Sequence[Place], clock: Clock
+    settings: RunSettings, files: Sequence[Place], clock: Clock, n_at_a_time: int
 ) -> tuple[PlannedJob, Model]:
     """Look at all that a job takes, before anything is done.
 
@@ -88,6 +88,8 @@ def plan_job(
         Its inputs.
     clock : Clock
         Measures how long the model takes to load.
+    n_at_a_time : int
+        Parts that are done at a time.
 
     Raises
     ------
@@ -111,7 +113,9 @@ def plan_job(
             settings.model, models_dir=settings.models_dir, base_url=settings.base_url
         )
     rows = shard_rows(source.n_rows, settings.shard)
-    part_rows = settings.part_rows or good_part_rows(model.hparams, settings.max_new_tokens)
+    part_rows = settings.part_rows or good_part_rows(
+        model.hparams, settings.max_new_tokens, len(rows), n_at_a_time
+    )
     job = PlannedJob(
         settings,
         source,

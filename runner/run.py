@@ -48,12 +48,12 @@ def run(settings: RunSettings) -> RunReport:
     clock = Clock()
     started = dt.datetime.now(dt.UTC)
     with (
-        _engine(settings) as do_parts,
+        _engine(settings) as (do_parts, n_at_a_time),
         input_files(settings.input) as files,
         open_output(settings, files) as output,
     ):
         refuse_metrics(settings, files)
-        job, model = plan_job(settings, files, clock)
+        job, model = plan_job(settings, files, clock, n_at_a_time)
         if (found := output.finished(job.key)) is not None:
             report = RunReport.from_provenance(output.name, found)
             refuse_if_asked(report.first_bad_row, settings)
@@ -78,17 +78,17 @@ def run(settings: RunSettings) -> RunReport:
 
 
 @contextmanager
-def _engine(settings: RunSettings) -> Iterator[Callable[..., Outcome]]:
-    """What does the parts: this process, or Ray, to which it is then connected."""
+def _engine(settings: RunSettings) -> Iterator[tuple[Callable[..., Outcome], int]]:
+    """What does the parts, and how many at a time: this process, or Ray, while it is connected."""
     if settings.engine == "local":
-        yield do_here
+        yield do_here, 1
         return
     from .cluster.ray_session import open_ray  # noqa: PLC0415 - Ray is an extra
 
     with open_ray(settings.ray_address) as is_ours:
-        from .cluster.drive import do_on_nodes  # noqa: PLC0415
+        from .cluster.drive import do_on_nodes, n_slots  # noqa: PLC0415
 
-        yield partial(do_on_nodes, grows=not is_ours)
+        yield partial(do_on_nodes, grows=not is_ours), n_slots(settings)
 
 
 def refuse_metrics(settings: RunSettings, files: Sequence[Place]) -> None:

@@ -18,9 +18,16 @@ from ..places import Place
 from ..planner import PlannedJob
 from ..process import DonePart, Samples
 from ..progress import Progress
+from ..settings import RunSettings
 from .dispatch import Attempt, Dispatch, Failure
 from .part_task import HowFar, PartsOnNodes, PartTask, do_part
-from .ray_cluster import RayCluster, good_cpus_per_task
+from .ray_cluster import RayCluster, good_cpus_per_task, slots_now
+
+
+def n_slots(settings: RunSettings) -> int:
+    """Tasks that the nodes which are there now can run at a time; at least one."""
+    cpus_per_task = settings.cpus_per_task or good_cpus_per_task()
+    return max(sum(slots_now(cpus_per_task, settings.memory).values()), 1)
 
 
 def do_on_nodes(

@@ -49,6 +49,18 @@ def good_cpus_per_task() -> int:
     return min(CPUS_PER_TASK, int(largest)) or CPUS_PER_TASK
 
 
+def slots_now(cpus_per_task: int, memory_bytes: int | None) -> dict[str, int]:
+    """The nodes that are there now, by id: how many tasks each can run at a time."""
+    return {node["NodeID"]: _slots(node, cpus_per_task, memory_bytes) for node in _live_nodes()}
+
+
+def _slots(node: Mapping[str, Any], cpus_per_task: int, memory_bytes: int | None) -> int:
+    n_slots = int(node["Resources"].get("CPU", 0)) // cpus_per_task
+    if memory_bytes is None:
+        return n_slots
+    return min(n_slots, int(node["Resources"].get("memory", 0)) // memory_bytes)
+
+
 class RayCluster:
     """Runs one function on Ray's nodes, as `Cluster` wants it.
 
@@ -236,7 +248,7 @@ class RayCluster:
             name = f"{node['NodeManagerAddress']} ({node['NodeID'][:NODE_DIGITS]})"
             self._names[node["NodeID"]] = name
             self._ids[name] = node["NodeID"]
-            if n_slots := self._slots(node["Resources"]):
+            if n_slots := _slots(node, self._cpus, self._memory):
                 self._nodes[name] = n_slots
         self.most_nodes = max(self.most_nodes, len(self._nodes))
         self.most_slots = max(self.most_slots, sum(self._nodes.values()))
@@ -252,13 +264,6 @@ class RayCluster:
                 self._begun.setdefault(attempt, Begun(name, self.now_s()))
                 if found is not None:
                     self._told[attempt] = found
-
-    def _slots(self, resources: Mapping[str, float]) -> int:
-        """Tasks that a node can run at a time."""
-        n_slots = int(resources.get("CPU", 0)) // self._cpus
-        if self._memory is None:
-            return n_slots
-        return min(n_slots, int(resources.get("memory", 0)) // self._memory)
 
 
 def _tally() -> Any:
