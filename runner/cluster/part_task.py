@@ -3,7 +3,7 @@
 import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,17 +163,24 @@ def _stamps_here(job: PlannedJob, inputs: Sequence[Place]) -> dict[str, Any]:
 def _folder(shared: PartsOnNodes) -> Iterator[Any]:
     """The folder of the job's parts, as this node sees it."""
     output = shared.output
-    try:
-        with part_folder(output, suffix_of(output.path), shared.name) as folder:
-            yield folder
-    except StoreError as e:
-        raise TaskError(f"{output.name}: {e}") from None
-    except ValueError as e:
-        raise NodeError(
-            f"does not see the output: {output.name}{FOLDER_SUFFIX} {e} there; expected the folder "
-            "that the driver made. Choose an output on a file system that all nodes share, or in "
-            "an object store."
-        ) from None
+    with ExitStack() as stack:
+        try:
+            folder = part_folder(output, suffix_of(output.path), shared.name)
+            opened = stack.enter_context(folder)
+        except StoreError as e:
+            raise TaskError(f"{output.name}: {e}") from None
+        except OSError as e:
+            raise NodeError(
+                f"cannot read {output.name}{FOLDER_SUFFIX}: {e.strerror or e}; expected the folder "
+                "that the driver made. Mend that there."
+            ) from None
+        except ValueError as e:
+            raise NodeError(
+                f"does not see the output: {output.name}{FOLDER_SUFFIX} {e}; expected the "
+                "folder that the driver made. Choose an output on a file system that all nodes "
+                "share, or in an object store."
+            ) from None
+        yield opened
 
 
 _kept: dict[str, Worker] = {}  # of this process: a model is loaded once
