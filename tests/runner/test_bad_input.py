@@ -611,7 +611,9 @@ def test_a_pipe_with_a_name_is_read_once(tmp_path):
 
 def test_a_column_that_later_rows_widen_is_proved_before_the_job_starts(tmp_path, monkeypatch):
     rows = [GOOD | {"x": 2**53 + 1}] + [GOOD | {"x": 0.5}] * 5000
-    monkeypatch.setattr(sys.modules["runner.run"], "load_model", lambda _: pytest.fail("too late"))
+    monkeypatch.setattr(
+        sys.modules["runner.planner"], "load_model", lambda *_, **__: pytest.fail("too late")
+    )
     result = batch(tmp_path, jsonl(tmp_path, *rows), "out.parquet")
     assert result.exit_code == 1
     assert "column 'x'" in result.stderr
