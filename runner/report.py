@@ -166,14 +166,7 @@ class RunReport:
             lines.append(f"{self.resumed_parts:,} of {self.parts:,} parts are from earlier runs")
         if (found := self.cluster) is not None:
             n_parts = self.parts - self.resumed_parts + len(self.failed)
-            lines.append(
-                f"cluster: {_counted(found['nodes'], 'node')}, "
-                f"{_counted(found['tasks_at_a_time'], 'task')} of "
-                f"{_counted(found['cpus_per_task'], 'CPU')} at a time; "
-                f"{_counted(found['attempts'], 'start')} of {_counted(n_parts, 'part')}: "
-                f"{found['losses']:,} lost with a node, {found['failures']:,} failed, "
-                f"{found['spares']:,} to help out late ones"
-            )
+            lines.append(cluster_in_words(found, n_parts, "part"))
             lines += [f"left out: node {name}: {why}" for name, why in found["excluded"].items()]
         return [*lines, *self._other_bits()]
 
@@ -234,6 +227,18 @@ class RunReport:
             )
         except INCOMPLETE as e:
             raise incomplete(output, e) from None
+
+
+def cluster_in_words(found: Mapping[str, Any], n: int, what: str) -> str:
+    """What a cluster did for so many parts, or whatever its tasks were."""
+    return (
+        f"cluster: {_counted(found['nodes'], 'node')}, "
+        f"{_counted(found['tasks_at_a_time'], 'task')} of "
+        f"{_counted(found['cpus_per_task'], 'CPU')} at a time; "
+        f"{_counted(found['attempts'], 'start')} of {_counted(n, what)}: "
+        f"{found['losses']:,} lost with a node, {found['failures']:,} failed, "
+        f"{found['spares']:,} to help out late ones"
+    )
 
 
 def _counted(n: int, what: str) -> str:

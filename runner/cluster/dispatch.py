@@ -7,7 +7,7 @@ one (`ray_cluster.py`), the simulator of `benchmarks/` is another, and both are 
 import math
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
@@ -143,6 +143,13 @@ class Counts:
     failures: int = 0
     losses: int = 0
     spares: int = 0
+
+    def add(self, other: "Counts") -> None:
+        """Take in what was done for others."""
+        self.attempts += other.attempts
+        self.failures += other.failures
+        self.losses += other.losses
+        self.spares += other.spares
 
 
 @dataclass(slots=True)
@@ -384,6 +391,15 @@ class Dispatch:
         self._tasks[attempt.task].running.remove(attempt)
         self._choosy.pop(attempt, None)
         self._n_running -= 1
+
+
+def reasons(failures: Sequence[Failure]) -> str:
+    """Why a task failed for good, each reason once, with the nodes that said so."""
+    nodes: dict[str, list[str]] = {}
+    for failure in failures:
+        nodes.setdefault(str(failure.error), []).append(failure.node)
+    named = {reason: ", ".join(filter(None, dict.fromkeys(of))) for reason, of in nodes.items()}
+    return "; ".join(f"{why} (node {where})" if where else why for why, where in named.items())
 
 
 def _said(what: str, nodes: Mapping[str, Failure]) -> str:

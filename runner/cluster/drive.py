@@ -19,7 +19,8 @@ from ..planner import PlannedJob
 from ..process import DonePart, Samples
 from ..progress import Progress
 from ..settings import RunSettings
-from .dispatch import Attempt, Dispatch, Failure
+from .dispatch import Attempt, Dispatch, reasons
+from .node_model import from_anywhere
 from .part_task import HowFar, PartsOnNodes, PartTask, do_part
 from .ray_cluster import RayCluster, good_cpus_per_task, slots_now
 
@@ -87,7 +88,7 @@ def do_on_nodes(
             cluster.settle()
     job.refuse_changed(files)
     found.failed = [
-        FailedPart(parts[number], _told(failures))
+        FailedPart(parts[number], reasons(failures))
         for number, failures in sorted(dispatch.failed.items())
     ]
     found.cluster = {
@@ -106,13 +107,12 @@ def do_on_nodes(
 def _as_on_nodes(job: PlannedJob, cpus_per_task: int) -> PlannedJob:
     """The same job with settings that hold on any node."""
     settings = job.settings
-    model = Path(settings.model)
     return replace(
         job,
         settings=replace(
             settings,
             threads=cpus_per_task,
-            model=str(model.resolve()) if model.is_dir() else settings.model,
+            model=from_anywhere(settings.model),
             models_dir=settings.models_dir and str(Path(settings.models_dir).resolve()),
             metrics=None,
         ),
@@ -127,15 +127,6 @@ def _arguments(job: PlannedJob, todo: Sequence[Part]) -> dict[int, PartTask]:
         part.number: PartTask(part, samples.among(range(stop - len(part.rows), stop)))
         for part, stop in zip(todo, stops, strict=True)
     }
-
-
-def _told(failures: Sequence[Failure]) -> str:
-    """Why a part failed for good, each reason once, with the nodes that said so."""
-    nodes: dict[str, list[str]] = {}
-    for failure in failures:
-        nodes.setdefault(str(failure.error), []).append(failure.node)
-    said = [f"{reason} (node {', '.join(dict.fromkeys(names))})" for reason, names in nodes.items()]
-    return "; ".join(said)
 
 
 class _SoFar:

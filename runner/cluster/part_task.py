@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from reference import PicobatchError, load_model
+from reference import PicobatchError
 
 from ..commit import FolderCommitter
 from ..effort import Figures
@@ -23,6 +23,7 @@ from ..planner import PlannedJob, stamps_of
 from ..process import DonePart, Samples, Worker, process_part
 from ..storage import suffix_of
 from ..store_errors import StoreError
+from .node_model import NodeModel, loading
 from .shipped import Here
 
 SEEN_ALIKE = ("n_bytes", "mtime_ns", "ETag", "generation")  # of one file, from any machine
@@ -198,18 +199,14 @@ def _worker(job: PlannedJob, share: float) -> Worker:
     name = f"{key['weights_sha256']} {key['tokenizer_sha256']} {settings}"
     if name not in _kept:
         _kept.clear()
-        try:
-            model = load_model(
-                settings.model, models_dir=settings.models_dir, base_url=settings.base_url
-            )
+        model = NodeModel(
+            settings.model,
+            settings.models_dir,
+            settings.base_url,
+            key["weights_sha256"],
+            key["tokenizer_sha256"],
+        ).load()
+        with loading():
             worker = Worker(model, settings, share)
-        except PicobatchError as e:
-            raise NodeError(f"cannot load the model: {e}") from None
-        wanted = key["weights_sha256"], key["tokenizer_sha256"]
-        if (model.weights_sha256, model.tokenizer.sha256) != wanted:
-            raise NodeError(
-                f"has another model as {settings.model}: {model.directory}; expected the driver's "
-                "weights and tokenizer. Copy those there, or pass a path that all nodes share."
-            )
         _kept[name] = worker
     return _kept[name]
