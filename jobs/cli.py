@@ -8,6 +8,9 @@ import click
 
 from runner.cli import cli
 from runner.messages import printable
+from runner.settings import MOST_THREADS
+
+from .job_spec import ENGINES
 
 __all__ = ["cli"]
 
@@ -47,6 +50,25 @@ __all__ = ["cli"]
     "--threads",
     type=click.IntRange(min=1),
     help="Threads of one model call.  [default: the job file's, or all cores]",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    help="What runs the model: onnxruntime in this process or, with ray, on the nodes of a "
+    "cluster, with the same figures; or the NumPy reference.  [default: the job file's]",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDR",
+    help="With engine ray: a running cluster, such as HOST:6379 or auto.  [default: the job "
+    "file's, or RAY_ADDRESS, or a Ray of the job's own on this machine]",
+)
+@click.option(
+    "--cpus-per-task",
+    type=click.IntRange(min=1, max=MOST_THREADS),
+    metavar="N",
+    help="With engine ray: CPUs of a task, and its threads.  [default: the job file's, or 4, or "
+    "all of a node that has fewer]",
 )
 @click.option("--no-report", is_flag=True, help="Make no report.html.")
 def eval_command(job: Path, *, dry_run: bool, bless: str | None, **options: Any) -> None:

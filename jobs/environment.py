@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from runner.processor import processor
+from runner.processor import instructions, processor
 from runner.provenance import versions
 
 from .job_spec import JobSpec
@@ -23,6 +23,20 @@ def environment(spec: JobSpec) -> dict[str, Any]:
         "threads": spec.threads,
         "commit": commit_of(spec.file.parent),
     }
+
+
+def on_cluster(environment: dict[str, Any], cluster: dict[str, Any]) -> dict[str, Any]:
+    """The same of a run that a cluster did: its processors are those of the nodes."""
+    named = "; ".join(cluster["processors"]) or environment["processor"]
+    return environment | {"processor": named, "cluster": cluster}
+
+
+def rounded_by(environment: dict[str, Any]) -> set[str]:
+    """The instructions of those processors that computed a run, as far as it tells."""
+    cluster = environment.get("cluster")
+    found = cluster.get("processors") if isinstance(cluster, dict) else None
+    kinds = found if isinstance(found, list) and found else [environment.get("processor")]
+    return {instructions(kind) for kind in kinds if isinstance(kind, str)}
 
 
 def commit_of(folder: Path) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .difference import Key, keyed
+from .environment import rounded_by
 from .finding import FAILING, MISSING, NEW, THRESHOLD, Finding, breach, compare, figure, no_number
 from .job_spec import JobSpec
 from .results import EvalResult, Metric, RowResult, TaskResult
@@ -218,13 +219,34 @@ def _notes(spec: JobSpec, now: EvalResult, before: EvalResult | None) -> list[st
         )
         return [
             f"no baseline yet{where}: {held}; make this one with "
-            f"`runner eval {spec.file} --bless {name}`"
+            f"`runner eval {spec.file} --bless {name}`",
+            *_other_bits(now, None),
         ]
     return [
-        f"the baseline is of another {what}: {old}; this run has {new}"
-        for what, old, new in _told_apart(now, before)
-        if old != new
+        *(
+            f"the baseline is of another {what}: {old}; this run has {new}"
+            for what, old, new in _told_apart(now, before)
+            if old != new
+        ),
+        *_other_bits(now, before),
     ]
+
+
+def _other_bits(now: EvalResult, before: EvalResult | None) -> Iterator[str]:
+    """Processors that may give the same rows other bits."""
+    found = rounded_by(now.environment)
+    was = rounded_by(before.environment) if before else set()
+    named, old = ("; ".join(sorted(kinds)) for kinds in (found, was))
+    if len(found) > 1:
+        yield (
+            "processors with different instructions, which may round in different places, computed "
+            f"this run: {named}"
+        )
+    if found and was and found != was:
+        yield (
+            "processors with other instructions, which may round in other places, computed the "
+            f"baseline: {old}; and this run: {named}"
+        )
 
 
 def _told_apart(now: EvalResult, before: EvalResult) -> Iterator[tuple[str, Any, Any]]:

@@ -22,7 +22,7 @@ from runner.places import STDIO
 from runner.progress import Progress
 from runner.prompts import to_prompt
 from runner.records import Reject, Request, Result
-from runner.sample import checked_rows
+from runner.sample import RowSample, checked_rows
 from runner.scheduler import Scheduler
 from runner.settings import RunSettings, available_threads
 
@@ -89,6 +89,8 @@ class EngineGenerator:
         What it was before it was rounded to 8 bits.
     threads, memory, check_rows, seed
         As in `RunSettings`; rows are those of one call.
+    share : float
+        Of the memory that is free, where `memory` does not say how much to take.
 
     Attributes
     ----------
@@ -105,6 +107,7 @@ class EngineGenerator:
         memory: int | None = None,
         check_rows: int | None = 8,
         seed: int = 0,
+        share: float = 1.0,
     ) -> None:
         self.model = model
         self.float32 = float32
@@ -121,6 +124,7 @@ class EngineGenerator:
         self.make_room: Callable[[], None] = lambda: None
         self._engine: Engine | None = None
         self._size = BatchSize(None)
+        self._share = share
         self._bytes = 0
 
     def complete(
@@ -132,13 +136,17 @@ class EngineGenerator:
         ignore_eos: bool = False,
         truncate: bool = False,
         checker: Checker | None = None,
+        sample: RowSample | None = None,
     ) -> list[Result]:
-        settings = _asked(self._settings, max_new_tokens, stop, ignore_eos, truncate)
-        rows = _taken_in(prompts, self.model, settings)
-        waiting = dict.fromkeys(_to_run(rows))
+        """As `Generator.complete`; a sample chooses the prompts that are compared instead."""
+        settings = settings_of(self._settings, max_new_tokens, stop, ignore_eos, truncate)
+        rows = taken_in(prompts, self.model, settings)
+        waiting = dict.fromkeys(to_run(rows))
         engine = self._opened()
         check_bytes = self._bytes // CHECK_SHARE
-        checker = checker or self._checker(len(waiting), check_bytes)
+        if checker is None:
+            sample = sample or checked_rows(len(waiting), settings.check_rows, settings.seed)
+            checker = Checker(self.model, sample, self.float32, check_bytes)
         for sequence in waiting:
             sequence.keep_logits = checker.wants(usable=True)
         scheduler = Scheduler(engine, self._size, self._bytes - check_bytes)
@@ -159,20 +167,16 @@ class EngineGenerator:
     def _opened(self) -> Engine:
         if self._engine is None:
             self.make_room()
-            self._engine = engine = Engine(self.model, self.threads)
+            engine = Engine(self.model, self.threads)
             self._bytes = cache_bytes(
-                self.model.hparams, engine.cache.token_bytes, self._settings.memory
+                self.model.hparams, engine.cache.token_bytes, self._settings.memory, self._share
             )
+            self._engine = engine
         return self._engine
 
     def release(self) -> None:
         """Give the engine's memory back; it is made anew where it is needed again."""
         self._engine = None
-
-    def _checker(self, n_rows: int, most_bytes: int) -> Checker:
-        settings = self._settings
-        sample = checked_rows(n_rows, settings.check_rows, settings.seed)
-        return Checker(self.model, sample, self.float32, most_bytes)
 
 
 class ReferenceGenerator:
@@ -215,9 +219,11 @@ class ReferenceGenerator:
         truncate: bool = False,
         checker: Checker | None = None,
     ) -> list[Result]:
-        settings = _asked(RunSettings(STDIO, STDIO), max_new_tokens, stop, ignore_eos, truncate)
-        rows = _taken_in(prompts, self.model, settings)
-        for sequence in _to_run(rows):
+        settings = settings_of(
+            RunSettings(STDIO, STDIO), max_new_tokens, stop, ignore_eos, truncate
+        )
+        rows = taken_in(prompts, self.model, settings)
+        for sequence in to_run(rows):
             sequence.keep_logits = checker is not None and checker.wants(usable=True)
             self._run(sequence)
             if checker is not None and sequence.keep_logits:
@@ -248,7 +254,7 @@ class ReferenceGenerator:
             sequence.append(new[0], float(logprobs[0]))
 
 
-def _asked(
+def settings_of(
     settings: RunSettings,
     max_new_tokens: int,
     stop: Sequence[str],
@@ -265,7 +271,7 @@ def _asked(
     )
 
 
-def _taken_in(
+def taken_in(
     prompts: Sequence[str | list[int]], model: Model, settings: RunSettings
 ) -> list[RunningSequence | Reject]:
     """What is to be run for each prompt, once where it repeats, or what is wrong with it."""
@@ -287,7 +293,7 @@ def _taken_in(
     return rows
 
 
-def _to_run(rows: Sequence[RunningSequence | Reject]) -> list[RunningSequence]:
+def to_run(rows: Sequence[RunningSequence | Reject]) -> list[RunningSequence]:
     """Each sequence once, but for those that are asked for nothing."""
     each = dict.fromkeys(row for row in rows if isinstance(row, RunningSequence))
     return [sequence for sequence in each if sequence.finish_reason is None]

@@ -8,6 +8,9 @@ from runner.settings import available_threads
 
 from .task_spec import TaskSpec
 
+ENGINES = ("onnxruntime", "reference", "ray")
+EXACT = "float64"  # which NumPy alone computes in
+
 
 @dataclass(frozen=True)
 class JobSpec:
@@ -36,11 +39,11 @@ class JobSpec:
     dtype : str
         `float32`, `int8`, or `float64` where the engine is the reference.
     engine : str
-        `onnxruntime`, or `reference`: NumPy.
+        `onnxruntime`, `reference`: NumPy, or `ray`: onnxruntime on the nodes of a cluster.
     threads : int
-        Of one model call.
+        Of one model call; on a node it is `cpus_per_task`.
     memory : int or None
-        Bytes that the job may take, weights included; None shares what is free.
+        Bytes that a process may take, weights included; None shares what is free.
     models_dir, base_url : str or None
         As in `load_model`.
     seed : int
@@ -51,6 +54,10 @@ class JobSpec:
         Whether `report.html` is made; None where its libraries are installed.
     z : float
         Standard errors of a difference that a worsening must exceed.
+    ray_address : str or None
+        Of a running cluster; None means the one that RAY_ADDRESS names, or a Ray of the job's own.
+    cpus_per_task : int or None
+        CPUs of a task on a cluster, and its threads; None goes by the nodes.
     is_trial : bool
         Whether only some tasks or rows are taken. Such a run is no night: it is neither added to
         the history, nor can it become a baseline.
@@ -75,4 +82,6 @@ class JobSpec:
     check_rows: int | None = 8
     report: bool | None = None
     z: float = 2.0
+    ray_address: str | None = None
+    cpus_per_task: int | None = None
     is_trial: bool = False

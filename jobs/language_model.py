@@ -81,9 +81,18 @@ class LanguageModel:
         Scores texts with it.
     generator : Generator, optional
         Generates with it; by default the reference.
+    here : LanguageModel, optional
+        The same model, run in this process, for what measures this machine; by default this one.
     """
 
-    def __init__(self, model: Model, scorer: Scorer, generator: Generator | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        scorer: Scorer,
+        generator: Generator | None = None,
+        here: "LanguageModel | None" = None,
+    ) -> None:
+        self.here = here or self
         self.model = model
         self.tokenizer = model.tokenizer
         self.n_ctx = model.hparams["n_ctx"]

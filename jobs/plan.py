@@ -1,5 +1,7 @@
 """What a job would do: `runner eval --dry-run`."""
 
+import os
+
 from reference.models import find_model
 from reference.published import PUBLISHED
 from runner.places import shown_place
@@ -33,7 +35,7 @@ def plan(spec: JobSpec, missing_for_report: str | None) -> str:
         report = f"none, without {missing_for_report}"
     lines = [
         f"job       {spec.name}, from {spec.file}",
-        f"model     {_model(spec)}, {spec.dtype}, {spec.engine}, {spec.threads} threads",
+        f"model     {_model(spec)}, {spec.dtype}, {_engine(spec)}",
         f"check     {checked} requests against the NumPy reference, chosen by seed {spec.seed}",
         f"runs      {spec.output}",
         f"history   {'not added to: a trial' if spec.is_trial else shown_place(spec.history)}",
@@ -55,6 +57,14 @@ def _model(spec: JobSpec) -> str:
     if spec.model in PUBLISHED and find_model(spec.model, spec.models_dir) is None:
         return f"{spec.model} (to be downloaded)"
     return spec.model
+
+
+def _engine(spec: JobSpec) -> str:
+    if spec.engine != "ray":
+        return f"{spec.engine}, {spec.threads} threads"
+    where = spec.ray_address or os.environ.get("RAY_ADDRESS") or "a Ray of its own, on this machine"
+    cpus = f", {spec.cpus_per_task} CPUs a task" if spec.cpus_per_task else ""
+    return f"onnxruntime on Ray: {where}{cpus}"
 
 
 def _baseline(spec: JobSpec) -> str:

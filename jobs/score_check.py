@@ -40,22 +40,18 @@ class Request:
     found: Scored
 
 
-class SampledScorer:
-    """A scorer that keeps some of what goes through it.
+class RequestSample:
+    """Some of the requests that are made.
 
-    Each request is kept with the same probability, whatever it holds and however many there are;
-    which are kept follows from the seed and their order.
+    Each is kept with the same probability, whatever it holds and however many there are; which are
+    kept follows from the seed and their order.
 
     Parameters
     ----------
-    scorer : Scorer
-        Does the work.
     count : int or None
         Requests to keep; None means all.
     seed : int
         Chooses them.
-    progress : TaskProgress
-        Told how many are asked for.
 
     Attributes
     ----------
@@ -64,27 +60,15 @@ class SampledScorer:
     kept : list of Request
     """
 
-    def __init__(
-        self, scorer: Scorer, count: int | None, seed: int, progress: TaskProgress
-    ) -> None:
-        self._scorer = scorer
-        self._progress = progress
+    def __init__(self, count: int | None, seed: int) -> None:
         self._count = count
         self._rng = random.Random(seed)  # noqa: S311 - a sample, no secret
         self._seen = 0
         self.task = ""
         self.kept: list[Request] = []
 
-    def score(self, wanted: Sequence[Continuation]) -> list[Scored]:
-        """One result for each continuation, in the order given."""
-        self._progress.expect(len(wanted))
-        found = self._scorer.score(wanted)
-        for one, scored in zip(wanted, found, strict=True):
-            self._offer(one, scored)
-        return found
-
-    def _offer(self, wanted: Continuation, found: Scored) -> None:
-        """Vitter's algorithm R."""
+    def offer(self, wanted: Continuation, found: Scored) -> None:
+        """Take in the next one. Vitter's algorithm R."""
         self._seen += 1
         place = len(self.kept)
         if self._count is not None and place >= self._count:
@@ -92,6 +76,33 @@ class SampledScorer:
             if place >= self._count:
                 return
         self.kept[place : place + 1] = [Request(self.task, wanted, found)]
+
+
+class SampledScorer:
+    """A scorer of whose requests a sample is taken.
+
+    Parameters
+    ----------
+    scorer : Scorer
+        Does the work.
+    sample : RequestSample
+        Other scorers may have the same one.
+    progress : TaskProgress
+        Told how many are asked for.
+    """
+
+    def __init__(self, scorer: Scorer, sample: RequestSample, progress: TaskProgress) -> None:
+        self._scorer = scorer
+        self._sample = sample
+        self._progress = progress
+
+    def score(self, wanted: Sequence[Continuation]) -> list[Scored]:
+        """One result for each continuation, in the order given."""
+        self._progress.expect(len(wanted))
+        found = self._scorer.score(wanted)
+        for one, scored in zip(wanted, found, strict=True):
+            self._sample.offer(one, scored)
+        return found
 
 
 def check_scores(

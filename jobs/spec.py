@@ -16,7 +16,7 @@ from runner.stores import STORES
 
 from .data import find_files
 from .formats import TEXT
-from .job_spec import JobSpec
+from .job_spec import ENGINES, EXACT, JobSpec
 from .task_spec import TaskSpec, Threshold
 from .tasks import KINDS
 from .tasks.kind import (
@@ -35,8 +35,6 @@ from .toml_table import Table, TomlFile
 # Of jobs, tasks and baselines, which files and folders are named after.
 NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?\Z", re.ASCII)
 NAME_IN_WORDS = "a name of letters, digits, - _ and . within, at most 64"
-ENGINES = ("onnxruntime", "reference")
-EXACT = "float64"  # which NumPy alone computes in
 
 SEED = OptionShape("a whole number from 0", lambda v: type(v) is int and v >= 0, 0)
 THREADS = OptionShape(
@@ -124,9 +122,14 @@ def load_spec(path: Path, output: Path | None = None, *, finds_files: bool = Tru
         check_rows=None if check_rows == "all" else check_rows,
         report=root.take("report", replace(flag(default=False), default=None)),
         z=float(gate.take("z", number(default=2.0))),
+        ray_address=root.take("ray_address", text()),
+        cpus_per_task=root.take("cpus_per_task", THREADS),
     )
     if spec.dtype == EXACT and spec.engine != "reference":
         root.fault("dtype", f'is "{EXACT}"; only engine = "reference" computes in it. Set that.')
+    for key in ("ray_address", "cpus_per_task"):
+        if key in root.found and spec.engine != "ray":
+            root.fault(key, 'is for engine = "ray"; expected it with that only. Set that.')
     for table, whose in ((root, "a job"), (baseline, "a baseline"), (gate, "a gate")):
         table.finish(whose)
     file.check()

@@ -58,6 +58,7 @@ class Load:
 
 def run(spec: TaskSpec, model: LanguageModel) -> TaskResult:
     """Time generation and scoring, and the machine in between."""
+    model = model.here
     options = spec.options
     n_tokens = options["prompt_tokens"] + options["max_new_tokens"]
     if n_tokens > model.n_ctx:

@@ -12,6 +12,7 @@ import pytest
 
 from jobs import score_check
 from jobs.score_check import (
+    RequestSample,
     SampledScorer,
     as_check,
     check_in_words,
@@ -54,25 +55,26 @@ def requests(model, n=12, seed=0):
 
 
 def asked(scorer, wanted, count=None, seed=0, task="words"):
-    sampled = SampledScorer(scorer, count, seed, Silent())
-    sampled.task = task
-    found = sampled.score(wanted)
+    sample = RequestSample(count, seed)
+    sample.task = task
+    found = SampledScorer(scorer, sample, Silent()).score(wanted)
     assert [f.logprobs.tolist() for f in found] == [
         f.logprobs.tolist() for f in scorer.score(wanted)
     ]
-    return sampled.kept
+    return sample.kept
 
 
 def test_each_request_is_kept_as_often_as_the_others():
     wanted = [Continuation([0], [n]) for n in range(20)]
     counts = Counter()
     for seed in range(2000):
-        sampled = SampledScorer(Numbered(), 5, seed, Silent())
-        for start in (0, 3, 11):  # in several calls
-            sampled.score(wanted[start : {0: 3, 3: 11, 11: 20}[start]])
-        assert len({r.wanted.tokens[0] for r in sampled.kept}) == 5
-        assert all(r.found.logprobs[0] == -r.wanted.tokens[0] for r in sampled.kept)
-        counts.update(r.wanted.tokens[0] for r in sampled.kept)
+        sample = RequestSample(5, seed)
+        scorers = [SampledScorer(Numbered(), sample, Silent()) for _ in range(2)]
+        for start in (0, 3, 11):  # in several calls, of two scorers
+            scorers[start % 2].score(wanted[start : {0: 3, 3: 11, 11: 20}[start]])
+        assert len({r.wanted.tokens[0] for r in sample.kept}) == 5
+        assert all(r.found.logprobs[0] == -r.wanted.tokens[0] for r in sample.kept)
+        counts.update(r.wanted.tokens[0] for r in sample.kept)
     # Binomial with p = 1/4: 500 each, standard deviation 19.4.
     assert all(abs(counts[n] - 500) < 5 * 19.4 for n in range(20)), counts
 
