@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,6 +19,9 @@ from ..settings import available_threads
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 TOKEN_VARIABLE, MODE_VARIABLE = "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
+USAGE_VARIABLE = "RAY_USAGE_STATS_ENABLED"
+# What we set for Ray, and what Ray sets for itself: the calling program gets it back as it was.
+VARIABLES = (TOKEN_VARIABLE, MODE_VARIABLE, USAGE_VARIABLE, "PYTHONBREAKPOINT")
 OWN = "local"  # what Ray calls an address that is nobody's yet
 STORE_BYTES = 100 << 20  # of a Ray that we start: its objects are plans and counts
 CONNECT_S = 5.0
@@ -48,7 +52,6 @@ def open_ray(address: str | None) -> Iterator[bool]:
             'node: run pip install "picobatch[ray]", or do without --engine ray.'
         )
     address = address or os.environ.get(ADDRESS_VARIABLE) or OWN
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray  # noqa: PLC0415 - an extra, and slow to import
 
     if ray.is_initialized():
@@ -57,13 +60,12 @@ def open_ray(address: str | None) -> Iterator[bool]:
     with contextlib.ExitStack() as stack:
         # Ray prints what happens to workers and nodes on stdout, which is for data.
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        if address == OWN:
-            stack.enter_context(_token_of_our_own())
+        stack.enter_context(_environment(address))
         before = signal.getsignal(signal.SIGTERM)
-        _connect(ray, address)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)  # Ray has its own way to end
         try:
+            _connect(ray, address)
+            if before is not None and threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)  # Ray has its own way to end
             yield address == OWN
         finally:
             ray.shutdown()
@@ -81,8 +83,7 @@ def _connect(ray: Any, address: str) -> None:
         if address != OWN:
             _see_that_it_answers(address)
         ray.init(address=address, **options)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as e:
-        ray.shutdown()
+    except Exception as e:  # noqa: BLE001 - some of Ray's are of no class of their own
         where = "Ray on this machine" if address == OWN else f"the cluster {address}"
         told = cut(" ".join(str(e).split()) or repr(e))
         raise ClusterError(
@@ -93,16 +94,29 @@ def _connect(ray: Any, address: str) -> None:
 
 
 @contextmanager
-def _token_of_our_own() -> Iterator[None]:
-    """Keep others of this machine from a Ray of ours, without a file that Ray would leave."""
-    if TOKEN_VARIABLE in os.environ:
-        yield
-        return
-    os.environ[TOKEN_VARIABLE] = secrets.token_hex(32)
+def _environment(address: str) -> Iterator[None]:
+    """Variables as Ray is to find them, and after it as they were before."""
+    before = {name: os.environ.get(name) for name in VARIABLES}
+    os.environ.setdefault(USAGE_VARIABLE, "0")
+    if address == OWN:  # keeps others of this machine out, without a file that Ray would leave
+        os.environ.setdefault(TOKEN_VARIABLE, secrets.token_hex(32))
+    _forget_token()
     try:
         yield
     finally:
-        del os.environ[TOKEN_VARIABLE]
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        _forget_token()
+
+
+def _forget_token() -> None:
+    """Let Ray look at the environment again: it keeps the token of its first connection."""
+    with contextlib.suppress(ImportError, AttributeError):  # it does so in some versions only
+        _raylet: Any = import_module("ray._raylet")
+        _raylet.Config.initialize("")
+        _raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _see_that_it_answers(address: str) -> None:
