@@ -193,6 +193,7 @@ def process_part(
     part: Part,
     worker: Worker,
     samples: Samples,
+    clock: Clock,
     committer: Committer,
     advance: Callable[[int, int, Callable[[], Figures]], None],
 ) -> DonePart:
@@ -202,7 +203,7 @@ def process_part(
     part's rows, and `advance` is told of finished rows, their tokens, and where to ask how the
     engine does.
     """
-    processing = Processing(job, files, worker, samples, Clock(), Interrupts())
+    processing = Processing(job, files, worker, samples, clock, Interrupts())
     progress = _Passed(advance, processing.pipeline.figures)
     [(_, record)] = processing.run([part], committer, progress)
     effort = processing.pipeline.effort()

@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from reference import PicobatchError
 
+from ..clock import Clock
 from ..commit import FolderCommitter
 from ..effort import Figures
 from ..errors import BadRowError, NodeError, OutputError, StopError, TaskError
 from ..folder_access import part_folder
-from ..job_folder import FOLDER_SUFFIX
+from ..job_folder import FOLDER_SUFFIX, JobFolder
 from ..parts import Part
 from ..places import Place
 from ..planner import PlannedJob, stamps_of
@@ -81,9 +82,13 @@ def do_part(shared: PartsOnNodes, task: PartTask, here: Here) -> DonePart:
         job = replace(job, stamps=_stamps_here(job, inputs))
         with _folder(shared) as folder:
             committer = FolderCommitter(output.name, folder, job.schema, job.settings.our_prefix)
-            worker = _worker(job, here.share)
+            clock = Clock()
+            with clock.measure("load"):
+                worker = _worker(job, here.share)
             told = _Told(here).advance
-            return process_part(job, inputs, task.part, worker, task.samples, committer, told)
+            return process_part(
+                job, inputs, task.part, worker, task.samples, clock, committer, told
+            )
 
 
 class _Told:
@@ -161,27 +166,31 @@ def _stamps_here(job: PlannedJob, inputs: Sequence[Place]) -> dict[str, Any]:
 
 
 @contextmanager
-def _folder(shared: PartsOnNodes) -> Iterator[Any]:
+def _folder(shared: PartsOnNodes) -> Iterator[JobFolder]:
     """The folder of the job's parts, as this node sees it."""
     output = shared.output
     with ExitStack() as stack:
         try:
-            folder = part_folder(output, suffix_of(output.path), shared.name)
-            opened = stack.enter_context(folder)
+            folder = stack.enter_context(part_folder(output, suffix_of(output.path), shared.name))
         except StoreError as e:
             raise TaskError(f"{output.name}: {e}") from None
+        except ValueError as e:
+            told = f"{output.name}{FOLDER_SUFFIX} {e}"
+            if not output.is_local:  # all nodes see the same
+                raise StopError(
+                    f"{told}; expected what the driver made, until the job ends: another job may "
+                    "write the same output. Run one at a time: this one goes on where it was."
+                ) from None
+            raise NodeError(
+                f"does not see the output: {told}; expected the folder that the driver made. "
+                "Choose an output on a file system that all nodes share, or in an object store."
+            ) from None
         except OSError as e:
             raise NodeError(
-                f"cannot read {output.name}{FOLDER_SUFFIX}: {e.strerror or e}; expected the folder "
-                "that the driver made. Mend that there."
+                f"cannot write beside the output {output.name}: {e.strerror or e}; expected room "
+                "for a part. Mend that, or set TMPDIR to a folder that can be written to."
             ) from None
-        except ValueError as e:
-            raise NodeError(
-                f"does not see the output: {output.name}{FOLDER_SUFFIX} {e}; expected the "
-                "folder that the driver made. Choose an output on a file system that all nodes "
-                "share, or in an object store."
-            ) from None
-        yield opened
+        yield folder
 
 
 _kept: dict[str, Worker] = {}  # of this process: a model is loaded once

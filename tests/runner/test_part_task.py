@@ -1,49 +1,90 @@
-"""What a node lacks, and what is our own bug: told apart."""
+"""A part on a node, in this process: whose fault it is that it cannot be done."""
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
 
+from runner.clock import Clock
 from runner.cluster import part_task
-from runner.errors import NodeError
-from runner.folder_access import open_folder
-from runner.places import place_of
+from runner.cluster.part_task import PartsOnNodes, PartTask, do_part
+from runner.errors import NodeError, StopError
+from runner.inputs import input_files
+from runner.job_folder import JobFolder
+from runner.output import open_output
+from runner.planner import plan_job
+from runner.process import Samples
+from runner.settings import RunSettings
 
-KEY = {"input": [{}]}
-
-
-@pytest.fixture
-def output(tmp_path):
-    return place_of(str(tmp_path / "out.jsonl"))
-
-
-def seen(output, name):
-    return part_task._folder(SimpleNamespace(output=output, name=name))
+HERE = SimpleNamespace(share=1.0, tell=lambda found: None)
 
 
-def test_a_node_that_does_not_see_the_folder_says_so(output):
-    with open_folder(output, ".jsonl") as owner:
-        owner.begin(KEY, 3, overwrite=False)
-        with seen(output, owner.name) as folder:
-            assert folder.name == owner.name
-        with pytest.raises(
-            NodeError, match="does not see the output: .* is of another job; expected"
-        ):
-            seen(output, "0" * 64).__enter__()
-    with pytest.raises(NodeError, match="does not see the output: .*parts is not there; expected"):
-        seen(output, "0" * 64).__enter__()
+@contextmanager
+def begun(tmp_path, **settings):
+    """A job whose driver has come so far that parts can be done."""
+    prompts = tmp_path / "in.jsonl"
+    prompts.write_text('{"prompt": "a b"}\n' * 4)
+    asked = RunSettings(
+        str(prompts), str(tmp_path / "out.jsonl"), part_rows=2, max_new_tokens=2, threads=1,
+        memory=1 << 30, **settings,
+    )  # fmt: skip
+    with input_files(asked.input) as files, open_output(asked, files) as output:
+        job, _ = plan_job(asked, files, Clock(), 1)
+        output.begin(job.key, job.plan, job.schema)
+        yield PartsOnNodes(job, *output.shared())
 
 
-def test_a_node_that_cannot_read_the_folder_says_so(output, tmp_path):
-    (tmp_path / "out.jsonl.parts").write_text("a file")
-    with pytest.raises(
-        NodeError, match=r"cannot read .*out\.jsonl\.parts: .*; expected the folder"
-    ):
-        seen(output, "0" * 64).__enter__()
+def task(shared, number):
+    part = shared.job.plan.parts[number]
+    return PartTask(part, Samples.of(shared.job.settings, len(part.rows)))
 
 
-def test_an_error_of_ours_in_a_part_is_not_blamed_on_the_node(output):
-    with open_folder(output, ".jsonl") as owner:
-        owner.begin(KEY, 3, overwrite=False)
-        with pytest.raises(ValueError, match="a bug"), seen(output, owner.name):
-            raise ValueError("a bug")
+def test_a_part_is_done_and_says_what_it_took(tmp_path):
+    with begun(tmp_path) as shared:
+        part_task._kept.clear()
+        done = [do_part(shared, task(shared, number), HERE) for number in (0, 1)]
+        folder = JobFolder(shared.output, tmp_path / "out.jsonl.parts", ".jsonl")
+        folder.take_part(shared.name)
+        assert [*folder.records(shared.job.plan.parts)] == [0, 1]
+    assert [one.record.rows for one in done] == [2, 2]
+    assert done[0].found.effort.seconds["load"] > 0
+    assert done[1].found.effort.seconds["load"] < done[0].found.effort.seconds["load"]
+
+
+def test_what_goes_wrong_in_a_part_is_not_said_of_the_output(tmp_path, monkeypatch):
+    """A ValueError is what many things raise, Arrow among them."""
+
+    def broken(*_):
+        raise ValueError("no such thing")
+
+    monkeypatch.setattr(part_task, "process_part", broken)
+    with begun(tmp_path) as shared, pytest.raises(ValueError, match="no such thing"):
+        do_part(shared, task(shared, 0), HERE)
+
+
+def test_a_folder_that_is_not_there_is_the_nodes_fault(tmp_path):
+    with begun(tmp_path) as shared:
+        (tmp_path / "out.jsonl.parts" / "job.json").unlink()
+        with pytest.raises(NodeError, match=r"out\.jsonl\.parts is not there; expected the folder"):
+            do_part(shared, task(shared, 0), HERE)
+
+
+def test_without_a_folder_for_temporary_files_a_node_is_of_no_use(tmp_path, monkeypatch):
+    def none(*_):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(part_task, "part_folder", none)
+    with begun(tmp_path) as shared, pytest.raises(NodeError, match="set TMPDIR"):
+        do_part(shared, task(shared, 0), HERE)
+
+
+def test_a_folder_of_a_store_that_is_gone_ends_the_job(tmp_path, monkeypatch):
+    def gone(*_):
+        raise ValueError("is not there")
+
+    with begun(tmp_path) as shared:
+        monkeypatch.setattr(part_task, "part_folder", gone)
+        monkeypatch.setattr(type(shared.output), "is_local", False)
+        said = "is not there; expected what the driver made"
+        with pytest.raises(StopError, match=said), part_task._folder(shared):
+            pass
