@@ -1,0 +1,351 @@
+"""The tables of docs/scale.md: what a large job takes on a cluster, by simulation.
+
+    python -m benchmarks.cluster_simulation --measure RATES.json
+    python -m benchmarks.cluster_simulation RATES.json
+
+The first takes a few minutes and wants the machine for itself; the second reads what it wrote.
+`simulated_cluster.py` has the model, `cluster_rates.py` what is measured.
+"""
+
+import argparse
+import json
+import math
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.simulated_cluster import HOUR_S, Found, Nodes, Rows, Slot, Store, simulate
+from runner.cluster.dispatch import Rules
+
+N_ROWS = 10**9
+CORES = 32  # of a node
+PART_ROWS = (128, 256, 512, 1024, 2048, 4096, 8192)
+CHOSEN_ROWS = 1024  # of a part, where the question is another one
+OBJECT_BYTES = 97 << 30  # docs/storage.md
+LIST_KEYS = 1000  # that a page of a listing has
+
+# Nothing of this can be measured on one machine; each is an assumption.
+LATENCY_S = 0.03  # of a request
+NODE_BYTES_PER_S = 100e6  # of a node, from and to the store
+DRIVER_BYTES_PER_S = 500e6
+JOINING_S = 180.0  # until all nodes are there
+NOTICED_S = 30.0  # until the driver hears that a node went away
+REPLACED_S = 180.0  # until another is there
+USUAL_DEATHS = 0.001  # of a node an hour
+ROW_SPREAD = 0.7  # of a row's work, by its mean
+# Counted by tests against a server (docs/storage.md): of a part; of a done one when a job goes on,
+# and when it ends.
+TASK_REQUESTS, KNOWN_REQUESTS, JOIN_REQUESTS = 15, 2, 3
+
+STORE = Store(LATENCY_S, TASK_REQUESTS, NODE_BYTES_PER_S)
+ROWS = Rows(spread=ROW_SPREAD)
+
+
+def nodes_of(n: int, slots: int, **more: Any) -> Nodes:
+    return replace(Nodes(n, slots, JOINING_S, 0.0, REPLACED_S, NOTICED_S), **more)
+
+
+def slot_of(rates: dict[str, Any], name: str) -> Slot:
+    found = rates["slots"][name]
+    return Slot(*(found[key] for key in ("rows_per_s", "drain_s", "load_s", "first_load_s")))
+
+
+def better(rates: dict[str, Any], dtype: str) -> tuple[str, Slot, int]:
+    """One or two threads for a slot: whichever does more on a node; and the slots of a node."""
+    name, threads = max(
+        ((f"124M {dtype} {threads}", threads) for threads in (1, 2)),
+        key=lambda one: rates["slots"][one[0]]["rows_per_s"] / one[1],
+    )
+    return name, slot_of(rates, name), CORES // threads
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines) + "\n"
+
+
+def shown_s(seconds: float) -> str:
+    if seconds >= 48 * HOUR_S:
+        return f"{seconds / HOUR_S / 24:.1f} days"
+    if seconds >= 1.5 * HOUR_S:
+        return f"{seconds / HOUR_S:.1f} h"
+    if seconds >= 100:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def ideal_s(found: Found, slot: Slot, n_slots: int) -> float:
+    """Of the rows alone, if all slots did nothing else from the first second to the last."""
+    return found.rows / slot.rows_per_s / n_slots
+
+
+def over(found: Found, slot: Slot, n_slots: int) -> str:
+    """By how much a job takes longer than its rows alone."""
+    return f"{found.wall_s / ideal_s(found, slot, n_slots) - 1:.1%}"
+
+
+def measured(rates: dict[str, Any]) -> Iterator[str]:
+    rows = [
+        [
+            name,
+            found["slots"],
+            f"{found['rows_per_s']:.2f}",
+            *(f"{found[key]:.2f} s" for key in ("drain_s", "first_load_s", "load_s")),
+            f"{found['rss_bytes'] / 2**20:,.0f} MiB",
+        ]
+        for name, found in rates["slots"].items()
+    ]
+    header = ["model, dtype, threads", "at once", "rows/s of each", "a part more"]
+    yield "## A slot\n"
+    yield table([*header, "first load", "later", "memory"], rows)
+
+
+def how_long(rates: dict[str, Any]) -> Iterator[str]:
+    """From two jobs that are shorter, in a straight line: all rounds but the last are alike."""
+    rows = []
+    for dtype in ("float32", "int8"):
+        name, slot, slots = better(rates, dtype)
+        for n in (10, 100, 1000):
+            nodes = nodes_of(n, slots, deaths_per_hour=USUAL_DEATHS)
+            some = 3 * n * slots * CHOSEN_ROWS
+            one, two = (
+                simulate(k * some, CHOSEN_ROWS, slot, nodes, STORE, ROWS).wall_s for k in (1, 2)
+            )
+            wall_s = two + (two - one) * (N_ROWS / some - 2)
+            alone_s = N_ROWS / slot.rows_per_s / n / slots
+            rows.append(
+                [
+                    name,
+                    f"{n:,} of {slots} slots",
+                    shown_s(wall_s),
+                    f"{N_ROWS / wall_s:,.0f}",
+                    f"{wall_s / alone_s - 1:.1%}",
+                ]
+            )
+    yield f"## {N_ROWS:,} rows in parts of {CHOSEN_ROWS:,}\n"
+    yield table(["", "nodes", "time", "rows/s", "over the rows alone"], rows)
+
+
+def part_sizes(rates: dict[str, Any]) -> Iterator[str]:
+    """On ten nodes: more have the same shares, as long as the driver keeps up."""
+    name, slot, slots = better(rates, "float32")
+    n = 10
+    for hours in (1, 10):
+        n_rows = int(hours * HOUR_S * slot.rows_per_s * slots * n)
+        rows = []
+        for part_rows in PART_ROWS:
+            if n_rows // part_rows > 70_000:
+                continue
+            cells = [f"{part_rows:,}", shown_s(slot.drain_s + part_rows / slot.rows_per_s)]
+            for deaths in (0.0, 0.01, 0.1):
+                found = simulate(
+                    n_rows,
+                    part_rows,
+                    slot,
+                    nodes_of(n, slots, deaths_per_hour=deaths, joining_s=0.0),
+                    STORE,
+                    ROWS,
+                )
+                cells.append(over(found, slot, n * slots))
+            rows.append(cells)
+        yield f"## Rows of a part: a job of {hours} h, {name}\n"
+        yield table(
+            ["rows", "takes", *(f"{d:.0%} of nodes lost an hour" for d in (0.0, 0.01, 0.1))],
+            rows,
+        )
+
+
+def deaths(rates: dict[str, Any]) -> Iterator[str]:
+    name, slot, slots = better(rates, "float32")
+    n, kills = 10, 5
+    n_rows = int(HOUR_S * slot.rows_per_s * slots * n)
+    rows = []
+    for part_rows in PART_ROWS[1::2]:
+        nodes = nodes_of(n, slots, joining_s=0.0)
+        at_s = [500.0 + 401.0 * k for k in range(kills)]
+        found = simulate(n_rows, part_rows, slot, nodes, STORE, ROWS, node_kills_s=at_s)
+        without = simulate(n_rows, part_rows, slot, nodes, STORE, ROWS)
+        rows.append(
+            [
+                f"{part_rows:,}",
+                shown_s(slot.drain_s + part_rows / slot.rows_per_s),
+                f"{found.counts.losses / kills:.0f}",
+                shown_s(found.lost_s / kills / slots),
+                shown_s((found.wall_s - without.wall_s) / kills * n),
+            ]
+        )
+    yield f"## A node that goes away, {name}, {slots} slots\n"
+    yield table(
+        ["rows of a part", "takes", "parts again", "time of the node lost", "of one node's time"],
+        rows,
+    )
+
+
+def stragglers(rates: dict[str, Any]) -> Iterator[str]:
+    name, slot, slots = better(rates, "float32")
+    n = 20
+    n_rows = int(HOUR_S * slot.rows_per_s * slots * n)
+    rows = []
+    for kinds, what in (
+        (((1.0, 1.0),), "all nodes alike"),
+        (((0.05, 0.3), (0.95, 1.0)), "one in 20 takes 3.3 times as long"),
+        (((0.05, 0.1), (0.95, 1.0)), "one in 20 takes 10 times as long"),
+        (((0.5, 0.6), (0.5, 1.0)), "two kinds of CPU, 1 : 0.6"),
+    ):
+        power = sum(share * speed for share, speed in kinds) * n * slots
+        cells = [what]
+        for spare_after in (0, 1.5):
+            found = simulate(
+                n_rows,
+                CHOSEN_ROWS,
+                slot,
+                nodes_of(n, slots, kinds=kinds, joining_s=0.0),
+                STORE,
+                ROWS,
+                Rules(spare_after=spare_after),
+            )
+            cells += [f"{found.wall_s * slot.rows_per_s * power / n_rows - 1:.1%}"]
+        cells += [f"{found.spare_s / (found.done_s + found.spare_s):.1%}", str(found.counts.spares)]
+        rows.append(cells)
+    yield f"## Slow nodes: a job of 1 h, {name}, parts of {CHOSEN_ROWS:,}\n"
+    yield table(["", "no spares", "spares after 1.5", "of it twice", "spares"], rows)
+    rows = []
+    for spread in (0.3, 1.0):
+        cells = [f"{spread:.0%}"]
+        for known in (False, True):
+            found = simulate(
+                n_rows,
+                CHOSEN_ROWS,
+                slot,
+                nodes_of(n, slots, joining_s=0.0),
+                STORE,
+                Rows(ROW_SPREAD, spread, known),
+            )
+            cells.append(over(found, slot, n * slots))
+        rows.append(cells)
+    yield "## Parts of equal rows and other work\n"
+    yield table(["spread", "in any order", "the longest first"], rows)
+
+
+def requests(rates: dict[str, Any]) -> Iterator[str]:
+    driver = rates["driver"]
+    rows = []
+    for part_rows in (256, 1024, 4096):
+        n = N_ROWS // part_rows
+        pages = math.ceil(2 * n / LIST_KEYS)
+        rows.append(
+            [
+                f"{n:,}",
+                f"{n * TASK_REQUESTS:,}",
+                f"{pages:,} ({shown_s(pages * LATENCY_S)})",
+                shown_s(2 * n * LATENCY_S),
+                f"{shown_s(n * KNOWN_REQUESTS * LATENCY_S)}, "
+                f"{shown_s(n * KNOWN_REQUESTS * LATENCY_S / 32)}",
+                f"{shown_s(n * JOIN_REQUESTS * LATENCY_S)}",
+                f"{n * driver['driver_bytes_per_part'] / 2**20:,.0f} MiB",
+            ]
+        )
+    yield f"## Parts of {N_ROWS:,} rows, in the store and in the driver\n"
+    yield table(
+        [
+            "parts",
+            "requests of tasks",
+            "pages to list",
+            "a HEAD each",
+            "their records, one by one and 32 at a time",
+            "requests of the end",
+            "driver's memory",
+        ],
+        rows,
+    )
+    bytes_, read_s = (driver[f"manifest_{key}_per_file"] for key in ("bytes", "read_s"))
+    rows = [
+        [f"{n:,}", f"{n * bytes_ / 1e3:,.1f} kB", f"{n * read_s * 1e3:,.1f} ms"]
+        for n in (1, 1000, 100_000)
+    ]
+    yield "## `job.json`, which each task reads\n"
+    yield table(["input files", "bytes", "reading it"], rows)
+
+
+def driver_limits(rates: dict[str, Any]) -> Iterator[str]:
+    driver = rates["driver"]
+    in_bytes = N_ROWS * driver["row_in_bytes"]
+    out_bytes = N_ROWS * driver["row_out_bytes"]
+    yield f"## The driver's own time for {N_ROWS:,} rows\n"
+    network = "through the network, assumed"
+    rows = [
+        ["reading JSONL for its rows", f"{in_bytes / 1e9:.0f} GB", "scan_bytes_per_s"],
+        [
+            "the same for a hash alone, as of Parquet",
+            f"{in_bytes / 1e9:.0f} GB",
+            "hash_bytes_per_s",
+        ],
+    ]
+    cells = [
+        [what, size, f"{driver[key] / 1e6:,.0f} MB/s", shown_s(in_bytes / driver[key])]
+        for what, size, key in rows
+    ]
+    for kind, row_bytes in (("jsonl", "row_out_bytes"), ("parquet", "parquet_row_out_bytes")):
+        n_bytes = N_ROWS * driver[row_bytes]
+        rate = driver[f"join_{kind}_rows_per_s"]
+        cells.append(
+            [
+                f"joining {kind}",
+                f"{n_bytes / 1e9:.0f} GB",
+                f"{rate * driver[row_bytes] / 1e6:,.0f} MB/s",
+                shown_s(N_ROWS / rate),
+            ]
+        )
+        seconds = n_bytes / driver["hash_bytes_per_s"]
+        cells.append(
+            [
+                f"hashes of {kind}: parts and output",
+                f"2 x {n_bytes / 1e9:.0f} GB",
+                "",
+                shown_s(2 * seconds),
+            ]
+        )
+        seconds = 2 * n_bytes / DRIVER_BYTES_PER_S
+        cells.append([f"parts here, {kind} there", network, "500 MB/s", shown_s(seconds)])
+    yield table(["", "", "rate", "time"], cells)
+    yield (
+        f"Objects of at most 97 GiB: {math.ceil(out_bytes / OBJECT_BYTES)} shards of JSONL at "
+        "least.\n"
+    )
+    name, slot, slots = better(rates, "float32")
+    part_s = slot.drain_s + CHOSEN_ROWS / slot.rows_per_s
+    yield (
+        f"The loop takes {driver['dispatch_parts_per_s']:,.0f} parts/s; 1,000 nodes of {slots} "
+        f"slots ({name}) end {1000 * slots / part_s:,.0f}.\n"
+    )
+    rows_ = []
+    for files in (1, 100, 10_000):
+        half = in_bytes / files / 2
+        rows_.append(
+            [f"{files:,}", f"{half / 1e6:,.0f} MB", shown_s(half / driver["skip_bytes_per_s"])]
+        )
+    yield "## JSONL before a part's first row\n"
+    yield table(["input files", "read over, on average", "time of the slot"], rows_)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("rates", type=Path, help="rates of a machine, as JSON")
+    parser.add_argument("--measure", action="store_true", help="measure them here first")
+    args = parser.parse_args()
+    if args.measure:
+        from benchmarks.cluster_rates import measure
+
+        with tempfile.TemporaryDirectory(prefix="picobatch-rates-") as folder:
+            args.rates.write_text(json.dumps(measure(Path(folder)), indent=1) + "\n")
+        return
+    rates = json.loads(args.rates.read_text())
+    for part in (measured, how_long, part_sizes, deaths, stragglers, requests, driver_limits):
+        for text in part(rates):
+            print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()
