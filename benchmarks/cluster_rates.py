@@ -22,6 +22,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, median
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,9 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.cluster_model import Nodes, Slot, Store
 from benchmarks.random_checkpoint import write_huggingface
-from benchmarks.simulated_cluster import Nodes, Slot, Store, simulate
+from benchmarks.simulated_cluster import simulate
 from reference import HParams
 from runner.clock import Clock
 from runner.cluster.dispatch import Attempt, Begun, Dispatch, Ended
@@ -113,7 +115,7 @@ def slot_rates(scratch: Path, model: str, size: str, dtype: str, threads: int) -
         check_rows=0,
     )
     with input_files(settings.input) as files, open_output(settings, files) as output:
-        job, _ = plan_job(settings, files, Clock())
+        job, _ = plan_job(settings, files, Clock(), 1)
         output.begin(job.key, job.plan, job.schema)
         payload = folder / "payload"
         payload.write_bytes(pickle.dumps(PartsOnNodes(job, *output.shared())))
@@ -180,6 +182,8 @@ def _told(process: subprocess.Popen[str]) -> str:
 def be_slot(payload: Path, first_row: int, sizes: list[int]) -> None:
     """Do parts as a task does them: one row to load the model, then, when told to, all sizes."""
     shared: PartsOnNodes = pickle.loads(payload.read_bytes())  # noqa: S301 - our own
+    threads = shared.job.settings.threads
+    here: Any = SimpleNamespace(share=threads / (os.cpu_count() or 1), tell=lambda _: None)
     row = first_row
 
     def do(n_rows: int) -> dict[str, float]:
@@ -187,7 +191,7 @@ def be_slot(payload: Path, first_row: int, sizes: list[int]) -> None:
         start_s, start_cpu_s = time.perf_counter(), time.process_time()
         part = Part(row, range(row, row + n_rows))
         samples = Samples.of(shared.job.settings, n_rows)
-        do_part(shared, PartTask(part, samples), lambda _: None)
+        do_part(shared, PartTask(part, samples), here)
         row += n_rows
         return {
             "wall_s": time.perf_counter() - start_s,

@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.simulated_cluster import HOUR_S, Found, Nodes, Rows, Slot, Store, simulate
+from benchmarks.cluster_model import Found, Nodes, Rows, Slot, Store
+from benchmarks.simulated_cluster import HOUR_S, simulate
 from runner.cluster.dispatch import Rules
 
 N_ROWS = 10**9
@@ -35,9 +36,9 @@ NOTICED_S = 30.0  # until the driver hears that a node went away
 REPLACED_S = 180.0  # until another is there
 USUAL_DEATHS = 0.001  # of a node an hour
 ROW_SPREAD = 0.7  # of a row's work, by its mean
-# Counted by tests against a server (docs/storage.md): of a part; of a done one when a job goes on,
-# and when it ends.
-TASK_REQUESTS, KNOWN_REQUESTS, JOIN_REQUESTS = 15, 2, 3
+# Counted against a server (`tests/runner/test_task_requests.py`, docs/storage.md): of a task; of a
+# part that is done when a job goes on, and when it ends.
+TASK_REQUESTS, KNOWN_REQUESTS, JOIN_REQUESTS = 19, 2, 3
 
 STORE = Store(LATENCY_S, TASK_REQUESTS, NODE_BYTES_PER_S)
 ROWS = Rows(spread=ROW_SPREAD)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.simulated_cluster import Nodes, Rows, Slot, Store, predict, simulate
+from benchmarks.cluster_model import Nodes, Rows, Slot, Store
+from benchmarks.simulated_cluster import predict, simulate
 from runner.cluster.dispatch import Rules
 
 NO_SPARES = Rules(spare_after=0)
