@@ -5,8 +5,6 @@ is started when. Ray's own retries are off: it keeps no task from a node, and do
 failed by whose fault.
 """
 
-import hashlib
-import pickle
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -95,8 +93,7 @@ class RayCluster:
     ) -> None:
         self._arguments = arguments
         self._cpus, self._memory = cpus_per_task, memory_bytes
-        data = pickle.dumps((function, payload))
-        self._sent = ray.put((hashlib.sha256(data).hexdigest(), data))
+        self._sent = ray.put((function, payload))
         self._versions = shipped.installed()
         needed: dict[str, Any] = {"num_cpus": self._cpus, "max_retries": 0}
         if memory_bytes is not None:
@@ -138,8 +135,7 @@ class RayCluster:
         self._refs[attempt] = remote.remote(
             self._cpus,
             self._versions,
-            self._sent,
-            self._arguments(attempt.task),
+            [self._sent, ray.put(self._arguments(attempt.task))],
             (attempt.task, attempt.number),
             self._tally,
             max(TELL_S, self.most_slots / TOLD_PER_S),

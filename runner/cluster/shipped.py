@@ -3,7 +3,6 @@
 It is sent by value, so it takes nothing from them: a node without them, or with others, says so.
 """
 
-import pickle
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
@@ -15,7 +14,7 @@ TASK, NODE, JOB = "task", "node", "job"  # whose fault, as in `Fault`
 
 Attempt = tuple[int, int]
 Told = tuple[str, Any]  # where a task runs, and how far it is
-_loaded: dict[str, Any] = {}  # of this process: what was sent to it, by its hash, and its CPUs
+_loaded: dict[str, Any] = {}  # of this process: what was sent to it, by its id, and its CPUs
 
 
 def installed() -> dict[str, str]:
@@ -59,8 +58,7 @@ class Here:
 def run_task(
     cpus: int,
     wanted: Mapping[str, str],
-    sent: tuple[str, bytes],
-    argument: Any,
+    sent: list[Any],
     attempt: Attempt,
     tally: Any,
     tell_s: float,
@@ -75,10 +73,9 @@ def run_task(
         That are the task's.
     wanted : mapping of str to str
         The driver's `installed()`.
-    sent : tuple of str and bytes
-        A function and what all its tasks need, pickled, and the hash of that.
-    argument : object
-        This task's.
+    sent : list of two ObjectRef
+        A function with what all its tasks need, and this task's arguments. In a list Ray leaves
+        them for us to fetch, and to say what hinders that.
     attempt : tuple of int
         Which start of which task.
     tally : actor
@@ -104,11 +101,13 @@ def run_task(
         ]
         return ended(NODE, f"{'; '.join(told)}; expected the same on all nodes. Install that.")
     try:
-        if sent[0] not in _loaded:
-            _loaded[sent[0]] = pickle.loads(sent[1])  # noqa: S301 - from the driver
-        function, payload = _loaded[sent[0]]
+        if (name := sent[0].hex()) not in _loaded:
+            _loaded[name] = ray.get(sent[0])
+        function, payload = _loaded[name]
+        argument = ray.get(sent[1])
     except Exception as e:  # noqa: BLE001 - whatever its packages lack
-        return ended(NODE, f"cannot load picobatch: {e!r}; expected it as it is on the driver.")
+        told = " ".join(f"{e!r}".partition("Traceback")[0].split())
+        return ended(NODE, f"cannot load picobatch: {told}; expected it as it is on the driver.")
     try:
         return ended(None, function(payload, argument, here))
     except Exception as e:  # noqa: BLE001 - told with all that is known
