@@ -36,6 +36,7 @@ FOLDER_SUFFIX = ".parts"
 JOB, ANSWERS, LOCK = "job.json", "answers.json", "lock"
 PART = "part-"  # which file, which record
 PART_FILE = re.compile(rf"{PART}(\d+)(-[0-9a-f]+)?\.")
+RECORD = re.compile(rf"{PART}(\d+)\.json")
 STAGED = "tmp-"  # files that are being written
 HASHED_BYTES = 1 << 20  # at a time
 NAME_DIGITS = 16  # of a part's hash, in its name
@@ -294,7 +295,7 @@ class JobFolder:
         if self._is_gone:
             return False
         names = self.place.names()
-        done = (name == ANSWERS or PART_FILE.match(name) for name in names)
+        done = (name == ANSWERS or RECORD.fullmatch(name) for name in names)
         return JOB in names and (any(done) or self.is_announced())
 
     def dismiss(self) -> None:

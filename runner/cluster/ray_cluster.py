@@ -206,13 +206,14 @@ class RayCluster:
         return self._refs.pop(attempt)
 
     def _end(self, attempt: Attempt, ref: Any) -> Ended:
-        self._drop(attempt)
         self._told_last.append(attempt)
         try:
             fault, found, node_id, took_s = ray.get(ref)
         except ray_errors.RayError as e:
             self._look()  # it may have begun a moment ago
             return Ended(attempt, failure=self._failure(attempt, e))
+        finally:
+            self._drop(attempt)
         node = self._names.get(node_id, node_id)
         self._begun[attempt] = Begun(node, self.now_s() - took_s)
         if fault is None:

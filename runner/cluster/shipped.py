@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Any
 
 VERSIONED = ("picobatch", "onnxruntime", "numpy", "pyarrow")  # that a node must have as we have
+TOLD_S = 5.0  # for the tally to hear that a task began
 TASK, NODE, JOB = "task", "node", "job"  # whose fault, as in `Fault`
 
 Attempt = tuple[int, int]
@@ -45,8 +46,7 @@ class Here:
         self._attempt = attempt
         self._node_id = node_id
         self._tally = tally
-        self._told_s = -tell_s
-        self.tell(lambda: None)
+        self._told_s = time.monotonic()
 
     def tell(self, found: Callable[[], Any]) -> None:
         """Say how far the task is; asked for only now and then."""
@@ -87,6 +87,7 @@ def run_task(
 
     start_s = time.monotonic()
     node_id = ray.get_runtime_context().get_node_id()
+    began = tally.tell.remote(attempt, (node_id, None))
     if "cpus" not in _loaded:
         of_node = [n["Resources"] for n in ray.nodes() if n["NodeID"] == node_id and n["Alive"]]
         _loaded["cpus"] = max([cpus, *(found.get("CPU", 0) for found in of_node)])
@@ -108,6 +109,7 @@ def run_task(
     except Exception as e:  # noqa: BLE001 - whatever its packages lack
         told = " ".join(f"{e!r}".partition("Traceback")[0].split())
         return ended(NODE, f"cannot load picobatch: {told}; expected it as it is on the driver.")
+    ray.wait([began], timeout=TOLD_S)  # it is known where it was, should this process die of it
     try:
         return ended(None, function(payload, argument, here))
     except Exception as e:  # noqa: BLE001 - told with all that is known
