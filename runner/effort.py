@@ -27,7 +27,7 @@ class Effort:
         The largest that was found good, and the memory of the largest process.
     """
 
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=lambda: Counter(prefill=0.0, decode=0.0))
     prefill_tokens: int = 0
     decode_tokens: int = 0
     generated_tokens: int = 0

@@ -12,7 +12,7 @@ import pyarrow as pa
 from exporter import open_package
 
 from .errors import InputError
-from .messages import cut, printable
+from .messages import counted, cut, printable
 from .places import READ_ONLY, Place, explained, place_of, scheme_of, shown_place
 from .provenance import read_provenance
 from .store_errors import StoreError
@@ -112,7 +112,7 @@ def _job_lines(found: dict[str, Any]) -> list[str]:
         f"tokens       {counts['prompt_tokens']:,} in, {counts['completion_tokens']:,} out",
         f"time         {found['started']}, {found['elapsed_s']['total']:,} s",
         *(
-            [f"engine       {_engine(found['engine'], found['settings'])}"]
+            [f"engine       {_engine(found)}", *_cluster_lines(found.get("cluster"))]
             if "shards" not in found
             else [f"shards       {len(found['shards'])}, each with an engine of its own"]
         ),
@@ -165,13 +165,25 @@ def _model_lines(model: dict[str, Any]) -> list[str]:
     ]
 
 
-def _engine(engine: dict[str, Any], settings: dict[str, Any]) -> str:
+def _engine(found: dict[str, Any]) -> str:
+    engine, settings = found["engine"], found["settings"]
+    threads = found["cluster"]["cpus_per_task"] if "cluster" in found else settings["threads"]
     return (
-        f"{settings['dtype']}, {settings['threads']} threads, up to {engine['most_slots']} rows "
+        f"{settings['dtype']}, {threads} threads, up to {engine['most_slots']} rows "
         f"together; prefill {engine['prefill_tokens_per_s']:,.0f} tokens/s, decode "
         f"{engine['decode_tokens_per_s']:,.0f} tokens/s; "
         f"{engine['peak_bytes'] / 2**20:,.0f} MiB at most"
     )
+
+
+def _cluster_lines(cluster: dict[str, Any] | None) -> list[str]:
+    if cluster is None:
+        return []
+    return [
+        f"cluster      {counted(cluster['nodes'], 'node')}, "
+        f"{counted(cluster['tasks_at_a_time'], 'task')} of "
+        f"{counted(cluster['cpus_per_task'], 'CPU')} at a time; the engine's figures are a task's"
+    ]
 
 
 def _loss(int8: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
@@ -224,9 +225,12 @@ def _of_all(output: Place, files: Sequence[ShardFile]) -> tuple[RunReport, dict[
     for file in files:
         for kind, rows in file.provenance["parts"]["rows_by_processor"].items():
             report.rows_by_processor.setdefault(kind, []).extend(rows)
-    of_each = ("engine", "elapsed_s", "versions")
-    elapsed_s = [file.provenance["elapsed_s"] for file in files]
-    report.provenance = {name: first[name] for name in first if name != "engine"} | {
+    of_each = ("engine", "cluster", "elapsed_s", "versions")
+    elapsed_s: Counter[str] = Counter()
+    for file in files:
+        elapsed_s.update(file.provenance["elapsed_s"])
+    of_all = {name: first[name] for name in first if name not in ("engine", "cluster")}
+    report.provenance = of_all | {
         "output": output.name,
         "key": key,
         "settings": first["settings"] | {"shard": None, "output": output.name},
@@ -241,12 +245,12 @@ def _of_all(output: Place, files: Sequence[ShardFile]) -> tuple[RunReport, dict[
         "started": min(file.provenance["started"] for file in files),
         "finished": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "first_bad_row": report.first_bad_row and asdict(report.first_bad_row),
-        "elapsed_s": {name: sum(took[name] for took in elapsed_s) for name in elapsed_s[0]},
+        "elapsed_s": dict(elapsed_s),
         "check": report.check.as_dict(),
         "invariance": report.invariance.as_dict(),
         "shards": [
             {"path": file.place.name, **file.provenance["file"]}
-            | {name: file.provenance[name] for name in of_each}
+            | {name: file.provenance[name] for name in of_each if name in file.provenance}
             for file in files
         ],
     }

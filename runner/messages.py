@@ -5,7 +5,7 @@ from itertools import islice
 
 from reference.messages import SHOWN_CHARACTERS, printable, shown
 
-__all__ = ["cut", "for_terminal", "is_unicode", "printable", "shown", "shown_names"]
+__all__ = ["counted", "cut", "for_terminal", "is_unicode", "printable", "shown", "shown_names"]
 
 SHOWN_NAMES = 20
 SHOWN_AS_THEY_ARE = "\t\u200c\u200d"  # the last two join letters of scripts, and emoji
@@ -19,6 +19,11 @@ def shown_names(names: Iterable[str]) -> str:
         for name in islice(names, SHOWN_NAMES + 1)
     ]
     return ", ".join([*some[:SHOWN_NAMES], *(["..."] if len(some) > SHOWN_NAMES else [])])
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things: 1 node, 1,000 nodes."""
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def cut(text: str) -> str:

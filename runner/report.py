@@ -8,7 +8,7 @@ from typing import Any
 from .check_report import CheckReport
 from .errors import InputError
 from .invariance import InvarianceReport
-from .messages import cut
+from .messages import counted, cut
 from .outcome import Outcome
 from .parts import REJECT_SHAPE, FailedPart, Part, PartRecord
 from .processor import instructions
@@ -128,9 +128,10 @@ class RunReport:
             some = "1 bad row is" if self.bad_rows == 1 else f"{self.bad_rows:,} bad rows are"
             lines.append(f"{some} kept with finish_reason = error; the first: {self.first_bad_row}")
         if not (self.check.agrees and self.invariance.agrees):
+            kept = "What is done" if self.failed else "The output"
             lines.append(
-                "The output is kept and marked. Find out why before using it: `runner check` "
-                "tests an export, `runner inspect` shows the versions."
+                f"{kept} is kept and marked. Find out why before using it: `runner check` tests an "
+                "export, `runner inspect` shows the versions."
             )
         lines.append(self.check.summary())
         if self.invariance.rows:
@@ -189,14 +190,16 @@ class RunReport:
         """Parts that could not be done."""
         if not self.failed:
             return []
-        count = f"{len(self.failed):,} of {self.parts + len(self.failed):,} parts"
+        count = f"{len(self.failed):,} of {counted(self.parts + len(self.failed), 'part')} failed"
+        if self.parts:
+            count += "; the others are kept"
         named = [f"failed: {part}" for part in self.failed[:NAMED_FAILURES]]
         if len(self.failed) > NAMED_FAILURES:
             named.append(f"failed: and {len(self.failed) - NAMED_FAILURES:,} parts more")
         return [
             *named,
-            f"{self.output}: not written, {count} failed; the others are kept. Mend that, and run "
-            "the same command again: it does only these.",
+            f"{self.output}: not written, {count}. Mend that, and run the same command again: it "
+            "does only these.",
         ]
 
     @classmethod
@@ -232,17 +235,13 @@ class RunReport:
 def cluster_in_words(found: Mapping[str, Any], n: int, what: str) -> str:
     """What a cluster did for so many parts, or whatever its tasks were."""
     return (
-        f"cluster: {_counted(found['nodes'], 'node')}, "
-        f"{_counted(found['tasks_at_a_time'], 'task')} of "
-        f"{_counted(found['cpus_per_task'], 'CPU')} at a time; "
-        f"{_counted(found['attempts'], 'start')} of {_counted(n, what)}: "
+        f"cluster: {counted(found['nodes'], 'node')}, "
+        f"{counted(found['tasks_at_a_time'], 'task')} of "
+        f"{counted(found['cpus_per_task'], 'CPU')} at a time; "
+        f"{counted(found['attempts'], 'start')} of {counted(n, what)}: "
         f"{found['losses']:,} lost with a node, {found['failures']:,} failed, "
         f"{found['spares']:,} to help out late ones"
     )
-
-
-def _counted(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def _fit(counts: dict[str, int], rows: Any) -> bool:

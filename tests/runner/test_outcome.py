@@ -83,7 +83,7 @@ def test_outcomes_add_up():
             )
         )
     assert (found.effort.generated_tokens, found.effort.repeated_rows) == (15, 3)
-    assert found.effort.seconds == {"decode": 3.0}
+    assert found.effort.seconds == {"prefill": 0.0, "decode": 3.0}
     assert found.invariance == InvarianceReport(
         rows=6,
         threads=[1, 2, 3],
