@@ -3,10 +3,8 @@
 import contextlib
 import os
 import secrets
-import signal
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,6 +14,7 @@ from typing import Any
 from ..errors import ClusterError, SettingsError
 from ..messages import cut
 from ..settings import available_threads
+from .signals import Exits, held
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 TOKEN_VARIABLE, MODE_VARIABLE = "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
@@ -61,14 +60,19 @@ def open_ray(address: str | None) -> Iterator[bool]:
         # Ray prints what happens to workers and nodes on stdout, which is for data.
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         stack.enter_context(_environment(address))
-        before = signal.getsignal(signal.SIGTERM)
+        exits = Exits()
         try:
             _connect(ray, address)
-            if before is not None and threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, before)  # Ray has its own way to end
+            exits.take()
             yield address == OWN
+        except KeyboardInterrupt:
+            if exits.wanted is not None:
+                raise exits.wanted from None
+            raise
         finally:
-            ray.shutdown()
+            exits.give_back()
+            with held():
+                ray.shutdown()
 
 
 def _connect(ray: Any, address: str) -> None:

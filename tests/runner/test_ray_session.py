@@ -6,6 +6,7 @@ Ray itself is made up here, but for what it remembers.
 import os
 import signal
 import sys
+import threading
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -97,3 +98,61 @@ def test_each_ray_of_our_own_has_its_own_token(monkeypatch):
         with ray_session._environment(OWN):
             tokens.append(loader.get_raw_token(ignore_auth_mode=True))
     assert len({*tokens}) == 2
+
+
+def exits(number, _):
+    sys.exit(128 + number)
+
+
+@pytest.mark.parametrize("where", ["connected", "stopping"])
+@pytest.mark.parametrize(
+    ("number", "raised"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_ends_the_program_as_without_ray(fake, where, number, raised):
+    """Through a call of Ray a SystemExit would not come as it is; a stop of Ray goes to its end."""
+    signal.signal(signal.SIGTERM, exits)
+    inside = []
+
+    def work():
+        if where == "connected":
+            try:
+                signal.raise_signal(number)
+            except BaseException as e:
+                inside.append(type(e))
+                raise
+
+    def stop():
+        if where == "stopping":
+            signal.raise_signal(number)
+        fake.n_shutdowns += 1
+
+    fake.shutdown = stop
+    with pytest.raises(raised) as told, open_ray(None):
+        work()
+    assert inside == ([KeyboardInterrupt] if where == "connected" else [])
+    assert raised is KeyboardInterrupt or told.value.code == 143
+    assert fake.n_shutdowns == 1
+    assert signal.getsignal(signal.SIGTERM) is exits
+
+
+def test_a_handler_that_does_not_exit_is_called_and_no_more(fake):
+    came = []
+    signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    with open_ray(None):
+        signal.raise_signal(signal.SIGTERM)
+    assert came == [signal.SIGTERM]
+
+
+def test_from_a_thread_no_signal_is_touched(fake):
+    fake.init = lambda **_: None
+    handler, found = signal.getsignal(signal.SIGTERM), []
+
+    def connect():
+        with open_ray(None):
+            found.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    thread.join()
+    assert found == [handler]
+    assert fake.n_shutdowns == 1
