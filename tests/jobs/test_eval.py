@@ -3,11 +3,13 @@
 Files are read with pyarrow and json alone, figures are NumPy's.
 """
 
+import importlib.util
 import json
 import math
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -276,6 +278,49 @@ def test_the_plan(job, tmp_path):
     out, _ = run(job, "--dry-run", "--output", "elsewhere")
     assert "baselines/good: run 2" in out
     assert "history   elsewhere/history" in out
+
+
+def test_the_plan_of_a_job_for_a_cluster(job, monkeypatch):
+    def engine(*arguments):
+        out, _ = run(job, "--dry-run", *arguments)
+        (line,) = [line for line in out.splitlines() if line.startswith("model")]
+        return line.removeprefix("model     demo, float32, ")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = ("--engine", "ray")
+    assert engine(*ray) == "onnxruntime on Ray: a Ray of its own, on this machine"
+    assert engine(*ray, "--cpus-per-task", "3", "--ray-address", "h:1") == (
+        "onnxruntime on Ray: h:1, 3 CPUs a task"
+    )
+    job.write_text(f'engine = "ray"\nray_address = "head:6379"\ncpus_per_task = 2\n{JOB}')
+    assert engine() == "onnxruntime on Ray: head:6379, 2 CPUs a task"
+    assert engine("--cpus-per-task", "4") == "onnxruntime on Ray: head:6379, 4 CPUs a task"
+    assert engine("--engine", "reference", "--threads", "1") == "reference, 1 threads"
+    job.write_text(JOB)
+    monkeypatch.setenv("RAY_ADDRESS", "there:1")
+    assert engine(*ray) == "onnxruntime on Ray: there:1"
+    for options in (["--ray-address", "h:1"], ["--cpus-per-task", "2"]):
+        _, err = run(job, *options, code=2)
+        assert "--ray-address and --cpus-per-task are for engine 'ray'; this job's is 'onnx" in err
+    job.write_text(f'engine = "reference"\ndtype = "float64"\n{JOB}')
+    _, err = run(job, *ray, code=2)
+    assert "--engine ray: " in err
+    assert "which only 'reference' computes in" in err
+
+
+def test_no_cluster(job, tmp_path, monkeypatch):
+    """Where there is no Ray, or none at the address, nothing is run and nothing is left."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    asked = [job, "--engine", "ray", "--ray-address", f"127.0.0.1:{port}"]
+    if importlib.util.find_spec("ray") is not None:
+        _, err = run(*asked, code=1)
+        assert f"the cluster 127.0.0.1:{port}: " in err
+        assert "task 1 of 2" not in err
+    monkeypatch.setattr("runner.cluster.ray_session.find_spec", lambda _: None)
+    _, err = run(*asked, code=2)
+    assert 'pip install "picobatch[ray]"' in err
+    assert not [*(tmp_path / "runs").iterdir()]
 
 
 def test_the_report(job):

@@ -344,3 +344,39 @@ def test_what_holds_of_any_two_runs(pairs, z, allow):
     assert not judge(spec(z=z + 1, allow={"acc": allow}), now, before).failed or gate.failed
     assert not judge(spec(z=z, allow={"acc": allow + 0.1}), now, before).failed or gate.failed
     assert len(gate.flipped) == lost + won
+
+
+OLD, NEW = "Old (avx2)", "New (avx2 avx512f)"
+
+
+@pytest.mark.parametrize(
+    ("now", "before", "said"),
+    [
+        ([OLD], [OLD], []),
+        ([OLD], ["Older (avx2)"], []),
+        ([OLD], [], []),
+        ([OLD], [3, None], []),
+        ([OLD], [NEW], ["computed the baseline: avx2 avx512f; and this run: avx2"]),
+        ([NEW, OLD], [NEW, OLD], ["computed this run: avx2; avx2 avx512f"]),
+        (
+            [NEW, OLD],
+            [OLD],
+            [
+                "computed this run: avx2; avx2 avx512f",
+                "computed the baseline: avx2; and this run: avx2; avx2 avx512f",
+            ],
+        ),
+    ],
+)
+def test_processors_that_may_round_in_other_places_are_told(now, before, said):
+    runs = []
+    for processors in (now, before):
+        runs.append(run(*RIGHT))
+        cluster = {"cluster": {"processors": processors}}
+        one = {"processor": processors[0] if processors else None}
+        runs[-1].environment = cluster if len(processors) > 1 else one
+    notes = judge(spec(), *runs).notes
+    assert len(notes) == len(said)
+    assert all(note.endswith(end) for note, end in zip(notes, said, strict=True)), notes
+    alone = judge(spec(), runs[0], None).notes[1:]
+    assert alone == (notes[:1] if len(now) > 1 else [])

@@ -76,6 +76,14 @@ def test_all_that_a_file_can_say(job, tmp_path):
     assert (task.thresholds, task.allow) == ({"acc": Threshold(0.5, 1)}, {"acc": 0.01})
 
 
+def test_a_job_for_a_cluster(job):
+    text = 'engine = "ray"\nray_address = "head:6379"\ncpus_per_task = 3\n'
+    spec = load_spec(job(text + TASK))
+    assert (spec.engine, spec.ray_address, spec.cpus_per_task) == ("ray", "head:6379", 3)
+    spec = load_spec(job('engine = "ray"\n' + TASK))
+    assert (spec.ray_address, spec.cpus_per_task) == (None, None)
+
+
 def test_all_faults_are_told_at_once_each_where_it_stands(job):
     text = (
         "modl = 'demo'\n"
@@ -138,6 +146,20 @@ def test_paths_are_short_where_that_leads_to_the_same(job, tmp_path):
         (f"seed = {'9' * 5000}", "is no TOML: Exceeds the limit (4300 digits)"),
         ("seed = 1979-05-27", "F:1: seed is the time 1979-05-27; expected a whole number from 0."),
         ("dtype = 'float64'", 'only engine = "reference" computes in it.'),
+        (
+            "dtype = 'float64'\nengine = 'ray'",
+            'F:1: dtype is "float64"; only engine = "reference" computes in it.',
+        ),
+        (
+            "name = 'a'\nray_address = 'h:1'",
+            'F:2: ray_address is for engine = "ray"; expected it with that only. Set that.',
+        ),
+        ("engine = 'reference'\ncpus_per_task = 2", "F:2: cpus_per_task is for engine = "),
+        (
+            "engine = 'ray'\ncpus_per_task = 0",
+            "F:2: cpus_per_task is 0; expected a whole number from 1 to 512.",
+        ),
+        ("engine = 'ray'\nray_address = 3", "F:2: ray_address is 3; expected a string that is"),
         ("model = 'nowhere'", "F:1: model cannot be had: "),
         ("output = 's3://b/k'", "F:1: output is 's3://b/k'; expected a folder of this machine."),
         ('output = "a\\u0000b"', "F:1: output is 'a\\x00b'; expected a folder of this machine."),
