@@ -26,6 +26,7 @@ from runner.settings import RunSettings
 from .chunk_task import Chunk, Completed, ModelOnNodes, PromptChunk, Question, ScoreChunk, do_chunk
 from .generator import EngineGenerator, settings_of, taken_in, to_run
 from .job_spec import JobSpec
+from .progress import TaskProgress
 
 # Of a chunk, which is what is lost with a process: few, so that there are some for each node. With
 # fewer still, time is lost. Measured with the demo model in one thread: 25,199 tokens of questions
@@ -154,11 +155,11 @@ def connected(spec: JobSpec) -> Iterator[Callable[[Model], Nodes]]:
     SettingsError
         Where Ray is not installed.
     ClusterError
-        Where no cluster answers.
+        Where no cluster answers; or, when nodes are made, where none has room and none will come.
     """
     from runner.cluster.ray_session import open_ray  # noqa: PLC0415 - Ray is an extra
 
-    with open_ray(spec.ray_address):
+    with open_ray(spec.ray_address) as is_ours:
         from runner.cluster.ray_cluster import RayCluster, good_cpus_per_task  # noqa: PLC0415
 
         def nodes_of(model: Model) -> Nodes:
@@ -177,6 +178,7 @@ def connected(spec: JobSpec) -> Iterator[Callable[[Model], Nodes]]:
             )
             chunks: dict[int, Chunk] = {}
             cluster = RayCluster(do_chunk, on_nodes, chunks.__getitem__, cpus, spec.memory)
+            cluster.look_for_room(grows=not is_ours)
             return Nodes(cluster, chunks, cpus)
 
         yield nodes_of
@@ -277,10 +279,17 @@ class ClusterGenerator:
         Prompts of a call whose logits are compared with the reference; None means all.
     seed : int
         Chooses them.
+    progress : TaskProgress
+        Told how many prompts are to be completed, and how many are.
     """
 
     def __init__(
-        self, nodes: Nodes, here: EngineGenerator, check_rows: int | None, seed: int
+        self,
+        nodes: Nodes,
+        here: EngineGenerator,
+        check_rows: int | None,
+        seed: int,
+        progress: TaskProgress,
     ) -> None:
         self.model = here.model
         self.float32 = here.float32
@@ -290,6 +299,7 @@ class ClusterGenerator:
         self._here = here
         self._check_rows = check_rows
         self._seed = seed
+        self._progress = progress
 
     def complete(
         self,
@@ -317,6 +327,7 @@ class ClusterGenerator:
         sample = checked_rows(len(todo), self._check_rows, self._seed)
         costs = [sequence.n_tokens for sequence in todo]
         places = cut(costs, CHUNK_TOKENS)
+        self._progress.expect(len(todo))
         done: list[Completed] = self._nodes.do(
             [
                 PromptChunk(
@@ -329,6 +340,7 @@ class ClusterGenerator:
                 for at in places
             ],
             [sum(costs[at.start : at.stop]) for at in places],
+            lambda number: self._progress.advance(len(places[number])),
         )
         for _, check in done:
             self.check.merge(check)

@@ -138,9 +138,8 @@ def _language_model(
     if nodes is None:
         return here
     there = SampledScorer(ClusterScorer(nodes, progress.advance), sample, progress)
-    return LanguageModel(
-        model, there, ClusterGenerator(nodes, generator, spec.check_rows, spec.seed), here
-    )
+    completes = ClusterGenerator(nodes, generator, spec.check_rows, spec.seed, progress)
+    return LanguageModel(model, there, completes, here)
 
 
 def _do(

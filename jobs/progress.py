@@ -12,7 +12,7 @@ PLAIN_INTERVAL_S = 10.0
 
 
 class TaskProgress:
-    """Tells on stderr which task runs, and how many of its requests are scored.
+    """Tells on stderr which task runs, and how many of its requests are done.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class TaskProgress:
         self._n_tasks = n_tasks
         self._begun = 0
         self._name = ""
-        self._wanted = self._scored = 0
+        self._wanted = self._done = 0
         self._start_s = self._said_s = 0.0
         self._bar: Any = None
 
@@ -32,7 +32,7 @@ class TaskProgress:
     def task(self, name: str, kind: str) -> Iterator[None]:
         """While a task runs."""
         self._begun += 1
-        self._name, self._wanted, self._scored = name, 0, 0
+        self._name, self._wanted, self._done = name, 0, 0
         self._start_s = self._said_s = time.monotonic()
         say(f"task {self._begun} of {self._n_tasks}: {name} ({kind})")
         try:
@@ -43,7 +43,7 @@ class TaskProgress:
                 self._bar = None
 
     def expect(self, n_requests: int) -> None:
-        """Count requests that are about to be scored."""
+        """Count requests that are about to be made."""
         self._wanted += n_requests
         if sys.stderr is None or not sys.stderr.isatty():
             return
@@ -53,17 +53,17 @@ class TaskProgress:
         self._bar.refresh()
 
     def advance(self, n_requests: int) -> None:
-        """Count requests that are scored."""
-        self._scored += n_requests
+        """Count requests that are done."""
+        self._done += n_requests
         if self._bar is not None:
             self._bar.update(n_requests)
             return
         now_s = time.monotonic()
         if now_s - self._said_s >= PLAIN_INTERVAL_S:
             self._said_s = now_s
-            left_s = (now_s - self._start_s) * (self._wanted / self._scored - 1)
+            left_s = (now_s - self._start_s) * (self._wanted / self._done - 1)
             say(
-                f"{self._name}: {self._scored:,} of {self._wanted:,} requests scored, "
+                f"{self._name}: {self._done:,} of {self._wanted:,} requests done, "
                 f"{left_s:,.0f} s left"
             )
 

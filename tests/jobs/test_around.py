@@ -29,7 +29,7 @@ def test_progress_is_told_in_plain_lines(monkeypatch, capsys):
         told.advance(10)  # within seconds: nothing is said
     assert capsys.readouterr().err.splitlines() == [
         "task 1 of 2: words (last_word)",
-        "words: 150 of 400 requests scored, 20 s left",
+        "words: 150 of 400 requests done, 20 s left",
         "task 2 of 2: texts (perplexity)",
     ]
 

@@ -13,6 +13,9 @@ from jobs import chunk_task, cluster
 from jobs.chunk_task import ModelOnNodes, PromptChunk, Question, ScoreChunk, do_chunk
 from jobs.cluster import ClusterGenerator, ClusterScorer, Nodes, cut, questions_of
 from jobs.generator import EngineGenerator
+from jobs.language_model import LanguageModel
+from jobs.task_spec import TaskSpec
+from jobs.tasks import throughput
 from reference import load_model
 from reference.models import DEMO_DIR
 from runner.checker import Checker
@@ -77,6 +80,18 @@ class OneByOne:
 def nodes_of(demo, dtype="float32", end=None):
     made = OneByOne(model_on_nodes(demo, dtype), *([end] if end else []))
     return Nodes(made, made.chunks, 1), made
+
+
+class Counting:
+    """In place of a `TaskProgress`."""
+
+    expected = done = 0
+
+    def expect(self, n):
+        self.expected += n
+
+    def advance(self, n):
+        self.done += n
 
 
 def lost_at_first(attempt, chunk, do):
@@ -179,11 +194,14 @@ def test_completions_are_those_of_one_process(demo, how):
     engine = EngineGenerator(demo, threads=1, check_rows=5, seed=3)
     nodes, made = nodes_of(demo, end=lost_at_first)
     here = EngineGenerator(demo, threads=2)
-    generator = ClusterGenerator(nodes, here, 5, 3)
+    counting = Counting()
+    generator = ClusterGenerator(nodes, here, 5, 3, counting)
     expected = engine.complete(MIXED, 9, **how)
     assert generator.complete(MIXED, 9, **how) == expected
     assert nodes.describe()["chunks"] > 2
     assert not made.chunks
+    n_sound = len({*map(str, MIXED)}) - (1 if "truncate" in how else 2)
+    assert counting.expected == counting.done == n_sound
     for name in ("rows", "positions", "max_abs_diff", "tolerance", "top1_agreement", "agrees"):
         assert getattr(generator.check, name) == getattr(engine.check, name)
     assert generator.check.rows == 5
@@ -201,7 +219,8 @@ def test_in_8_bits_the_loss_is_told_as_by_one_process(demo):
     rounded = in_int8(demo)
     engine = EngineGenerator(rounded, demo, threads=1, check_rows=None)
     nodes, _ = nodes_of(demo, "int8")
-    generator = ClusterGenerator(nodes, EngineGenerator(rounded, demo, threads=1), None, 0)
+    here = EngineGenerator(rounded, demo, threads=1)
+    generator = ClusterGenerator(nodes, here, None, 0, Counting())
     assert generator.complete(PROMPTS, 6) == engine.complete(PROMPTS, 6)
     assert generator.check.rows == engine.check.rows == len(PROMPTS)
     assert generator.check.int8.rms_in_std == pytest.approx(engine.check.int8.rms_in_std)
@@ -210,11 +229,23 @@ def test_in_8_bits_the_loss_is_told_as_by_one_process(demo):
 def test_who_has_a_checker_of_his_own_is_served_here(demo):
     nodes, _ = nodes_of(demo)
     here = EngineGenerator(demo, threads=1)
-    generator = ClusterGenerator(nodes, here, 5, 0)
+    generator = ClusterGenerator(nodes, here, 5, 0, Counting())
     checker = Checker(demo, checked_rows(3, None, 0))
     found = generator.complete(PROMPTS[:3], 4, checker=checker)
     assert all(isinstance(result, Completion) for result in found)
     assert generator.check.rows == 3  # it counts in the job's
+    assert nodes.describe()["chunks"] == 0
+
+
+def test_speeds_are_those_of_this_machine(demo):
+    nodes, _ = nodes_of(demo)
+    engine = EngineGenerator(demo, threads=1)
+    here = LanguageModel(demo, EngineScorer(demo, 1), engine)
+    there = ClusterGenerator(nodes, engine, 5, 0, Counting())
+    options = {"prompts": 2, "prompt_tokens": 2, "max_new_tokens": 2, "repeats": 1}
+    spec = TaskSpec("speed", "throughput", options=options)
+    found = throughput.run(spec, LanguageModel(demo, ClusterScorer(nodes), there, here))
+    assert all(metric.value > 0 for metric in found.metrics)
     assert nodes.describe()["chunks"] == 0
 
 
