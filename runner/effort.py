@@ -1,6 +1,5 @@
 """What was done and how long it took: of one part or of many, in one process or in several."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +14,7 @@ class Effort:
 
     Attributes
     ----------
-    seconds : Counter of str
+    seconds : dict of str to float
         By stage, `prefill` and `decode` among them.
     prefill_tokens, decode_tokens, generated_tokens : int
         That went through the model; those of rows that are finished.
@@ -27,7 +26,7 @@ class Effort:
         The largest that was found good, and the memory of the largest process.
     """
 
-    seconds: Counter[str] = field(default_factory=lambda: Counter(prefill=0.0, decode=0.0))
+    seconds: dict[str, float] = field(default_factory=lambda: {"prefill": 0.0, "decode": 0.0})
     prefill_tokens: int = 0
     decode_tokens: int = 0
     generated_tokens: int = 0
@@ -38,7 +37,8 @@ class Effort:
 
     def add(self, other: "Effort") -> None:
         """Take in what other parts took."""
-        self.seconds.update(other.seconds)
+        for stage, seconds in other.seconds.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
         self.prefill_tokens += other.prefill_tokens
         self.decode_tokens += other.decode_tokens
         self.generated_tokens += other.generated_tokens

@@ -1,6 +1,5 @@
 """The stages that rows pass through: read, taken in, scheduled, checked, and in order again."""
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -83,7 +82,7 @@ class Pipeline:
         prefilled, decoded = self.engine.prefilled, self.engine.decoded
         spent = {"prefill": prefilled.seconds, "decode": decoded.seconds}
         return Effort(
-            Counter(self.clock.stages | spent),
+            self.clock.stages | spent,
             prefilled.tokens,
             decoded.tokens,
             self.generated_tokens,

@@ -97,10 +97,9 @@ def run_task(
         return fault, found, node_id, time.monotonic() - start_s
 
     if (found := installed()) != wanted:
-        told = [
-            f"{n} is {found[n]}, with the driver {v}" for n, v in wanted.items() if found[n] != v
-        ]
-        return ended(NODE, f"{'; '.join(told)}; expected the same on all nodes. Install that.")
+        other = [name for name in wanted if found[name] != wanted[name]]
+        differ = "; ".join(f"{n} is {found[n]}, with the driver {wanted[n]}" for n in other)
+        return ended(NODE, f"{differ}; expected the same on all nodes. Install that.")
     try:
         if (name := sent[0].hex()) not in _loaded:
             _loaded[name] = ray.get(sent[0])
