@@ -63,5 +63,5 @@ class Effort:
         }
 
     def _rate(self, tokens: int, stage: str) -> float:
-        seconds = self.seconds[stage]
+        seconds = self.seconds.get(stage, 0.0)
         return round(tokens / seconds, 1) if seconds else 0.0
