@@ -9,6 +9,7 @@ from typing import IO, Any, Protocol, Self
 
 from .effort import Figures
 from .errors import OutputError
+from .messages import counted
 
 PLAIN_INTERVAL_S = 10.0
 METRICS_INTERVAL_S = 5.0
@@ -88,7 +89,7 @@ class Progress:
             f"{found['memory_bytes'] / 2**20:,.0f} MiB"
         )
         if "tasks" in found:
-            text += f", {found['tasks']:,} tasks on {found['nodes']:,} nodes"
+            text += f", {counted(found['tasks'], 'task')} on {counted(found['nodes'], 'node')}"
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
         else:

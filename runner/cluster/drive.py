@@ -160,18 +160,23 @@ class _SoFar:
         return found
 
     def figures(self) -> Figures:
-        """How all engines do together."""
+        """How all engines do together; those that said nothing yet as the others do."""
         figures: list[Mapping[str, Any]] = [how.figures for how in self._running().values()]
-        n = max(len(figures), 1)
-        return self._effort.figures() | {
-            "tasks": len(figures),
-            "nodes": len(self._cluster.nodes()),
-            "running": sum(found["running"] for found in figures),
-            "prefill_tokens_per_s": sum(found["prefill_tokens_per_s"] for found in figures),
-            "decode_tokens_per_s": sum(found["decode_tokens_per_s"] for found in figures),
-            "occupancy": round(sum(found["occupancy"] for found in figures) / n, 4),
-            "memory_bytes": sum(found["memory_bytes"] for found in figures),
-        }
+        n_tasks = len(self._cluster.begun())
+        done = self._effort.figures()
+        if not figures:
+            figures = [done | {"running": 0, "memory_bytes": self._effort.peak_bytes}]
+        each = n_tasks / len(figures)
+        together = ("prefill_tokens_per_s", "decode_tokens_per_s", "running", "memory_bytes")
+        return (
+            done
+            | {name: round(each * sum(found[name] for found in figures)) for name in together}
+            | {
+                "occupancy": round(sum(found["occupancy"] for found in figures) / len(figures), 4),
+                "tasks": n_tasks,
+                "nodes": len(self._cluster.nodes()),
+            }
+        )
 
     def _running(self) -> dict[int, HowFar]:
         """By task: of two attempts the one that is further."""

@@ -106,8 +106,8 @@ def run_task(
         function, payload = _loaded[name]
         argument = ray.get(sent[1])
     except Exception as e:  # noqa: BLE001 - whatever its packages lack
-        told = " ".join(f"{e!r}".partition("Traceback")[0].split())
-        return ended(NODE, f"cannot load picobatch: {told}; expected it as it is on the driver.")
+        cause = getattr(e, "client_exc", e)  # what Ray wraps
+        return ended(NODE, f"cannot load picobatch: {cause!r}; expected it as it is on the driver.")
     ray.wait([began], timeout=TOLD_S)  # it is known where it was, should this process die of it
     try:
         return ended(None, function(payload, argument, here))
