@@ -137,7 +137,8 @@ class EvalResult:
     check : dict
         The comparison with the NumPy reference.
     environment : dict
-        Versions, processor, machine, the commit of the job file's folder.
+        Versions, processor, machine, the commit of the job file's folder; `cluster`, what one did,
+        where the engine is `ray`.
     gate : dict or None
         What the run was held to and what came of it; None until that is known.
     exit_code : int
