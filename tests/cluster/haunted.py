@@ -194,29 +194,48 @@ class Gate:
         self.folder = folder
         folder.mkdir()
 
-    def build(self, nodes: Nodes, numbers, point: str) -> None:
-        """Let tasks of some nodes wait."""
+    def build(self, nodes: Nodes, numbers, point: str, *, first=0, stubborn=False) -> None:
+        """Let tasks of some nodes wait, those that do a part from the first on.
+
+        The stubborn wait on when they are to stop.
+        """
         module, source = GATES[point]
         for number in numbers:
-            nodes.haunt(number, module, GATE.format(folder=str(self.folder)) + source)
+            wait = WAIT_AT_THE_GATE.format(folder=str(self.folder), first=first, stubborn=stubborn)
+            nodes.haunt(number, module, wait + source)
+
+    def waiting(self) -> list[tuple[int, int, int]]:
+        """Part, node and process of each task that waits, or did."""
+        return sorted(tuple(map(int, p.name.split("-"))) for p in self.folder.glob("*-*-*"))
 
     def wait_for(self, n_tasks: int) -> list[tuple[int, int, int]]:
-        """Until so many tasks wait: part, node and process of each."""
-        wait_until(lambda: len(list(self.folder.glob("*-*-*"))) >= n_tasks)
-        return sorted(tuple(map(int, p.name.split("-"))) for p in self.folder.glob("*-*-*"))
+        """Until so many tasks wait."""
+        wait_until(lambda: len(self.waiting()) >= n_tasks)
+        return self.waiting()
+
+    def wait_for_stubborn(self) -> None:
+        """Until one of them was asked to stop."""
+        wait_until((self.folder / "asked to stop").exists)
 
     def open(self) -> None:
         (self.folder / "open").touch()
 
 
-GATE = """
+WAIT_AT_THE_GATE = """
 def wait_at_the_gate(number):
     import os, pathlib, time
+    if number < {first}:
+        return
     gate = pathlib.Path({folder!r})
     node = os.environ["HAUNTED"].removesuffix("/")[-1]
     (gate / f"{{number}}-{{node}}-{{os.getpid()}}").touch()
     while not (gate / "open").exists():
-        time.sleep(0.02)
+        try:
+            time.sleep(0.02)
+        except KeyboardInterrupt:
+            if not {stubborn}:
+                raise
+            (gate / "asked to stop").touch()
 """
 GATES = {
     "rows are written": (
