@@ -199,6 +199,7 @@ class Dispatch:
         self._doubts: dict[str, set[int]] = {}  # tasks that failed on a node since it did one
         self._choosy: dict[Attempt, set[str]] = {}  # attempts for some nodes only: which they avoid
         self._nodes: dict[str, int] = {}
+        self._known: set[str] = set()  # nodes that ever had room
         self._usable: dict[str, int] = {}  # those that are not excluded and have room
         self._n_slots = 0  # of them
         self._seen_nodes_s = self._seek_late_s = cluster.now_s()
@@ -240,6 +241,7 @@ class Dispatch:
         now_s, nodes = self._cluster.now_s(), self._cluster.nodes()
         if nodes != self._nodes or not self._usable.keys().isdisjoint(self.excluded):
             self._nodes = dict(nodes)
+            self._known.update(node for node, n in nodes.items() if n > 0)
             usable = {node: n for node, n in nodes.items() if n > 0 and node not in self.excluded}
             if not self._usable.keys() <= usable.keys():
                 self._take_back_stranded(usable)
@@ -247,7 +249,8 @@ class Dispatch:
         if self._usable:
             self._seen_nodes_s = now_s
             return
-        if any(nodes.values()):
+        # One that went away may come again, or another in its place.
+        if any(nodes.values()) and self._known <= self.excluded.keys():
             raise ClusterError(_said("no node of the cluster can do it", self.excluded))
         if now_s - self._seen_nodes_s > self._rules.wait_for_nodes_s:
             more = _said("; of those that were there", self.excluded) if self.excluded else ""

@@ -107,6 +107,7 @@ class RayCluster:
         self._ended: set[Attempt] = set()  # since the tally was read
         self._begun: dict[Attempt, Begun] = {}
         self._told: dict[Attempt, Any] = {}
+        self._traces: set[str] = set()  # that were said
         self._looked_s = 0.0
         self._nodes: dict[str, int] = {}
         self._names: dict[str, str] = {}  # of all nodes that were ever seen, by id
@@ -214,19 +215,24 @@ class RayCluster:
             return Ended(attempt, failure=self._failure(attempt, e))
         finally:
             self._drop(attempt)
+        if node_id not in self._names:  # it came a moment ago
+            self._look()
         node = self._names.get(node_id, node_id)
         self._begun[attempt] = Begun(node, self.now_s() - took_s)
         if fault is None:
             return Ended(attempt, found)
         said, _, trace = str(found).partition("\n")
         if trace:
-            say(printable(f"node {node}: a fault of the program:\n{trace}"))
+            said = cut(said)
+            if trace not in self._traces:  # of thousands of tasks it may be the same
+                self._traces.add(trace)
+                say(printable(f"node {node}: a fault of the program:\n{trace}"))
         kind = StopError if fault == Fault.JOB.value else TaskError
         return Ended(attempt, failure=Failure(Fault(fault), node, kind(said)))
 
     def _failure(self, attempt: Attempt, error: Exception) -> Failure:
         """What Ray says of a task that did not end by itself."""
-        node = self._begun[attempt].node if attempt in self._begun else "unknown"
+        node = self._begun[attempt].node if attempt in self._begun else ""
         if isinstance(error, GONE):
             return Failure(Fault.LOST, node, TaskError("the node went away"))
         if isinstance(error, ray_errors.OutOfMemoryError):

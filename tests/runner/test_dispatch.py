@@ -242,6 +242,31 @@ def test_excluded_nodes_that_went_away_are_no_reason_to_end():
     assert cluster.clock_s > 30
 
 
+def test_a_good_node_that_went_away_is_waited_for():
+    """The one that is left can do nothing."""
+    changes = [(2.5, {"a": 1}), (30.0, {"a": 1, "c": 1})]
+    cluster = FakeCluster({"a": 1, "b": 1}, faulty(Fault.NODE, "a"), changes)
+    _, told = run(cluster, n=8)
+    assert len(told) == 8
+    assert cluster.clock_s > 30
+    cluster = FakeCluster({"a": 1, "b": 1}, faulty(Fault.NODE, "a"), changes[:1])
+    with pytest.raises(ClusterError, match="for 60 s; of those that were there: a: no luck on a"):
+        run(cluster, n=8, wait_for_nodes_s=60.0)
+
+
+def test_nobody_knows_on_which_node_a_task_failed():
+    """That is no node: none is kept from others by it."""
+
+    def end(attempt, node):
+        if attempt.number == 0:
+            return 0.1, Failure(Fault.TASK, "", PicobatchError("killed"))
+        return 1.0, None
+
+    dispatch, told = run(FakeCluster({"a": 1}, end), n=8)
+    assert len(told) == 8
+    assert not dispatch._doubts
+
+
 def test_a_task_that_waits_for_a_node_that_went_away_goes_to_another():
     """It failed on the one node that is left."""
 
