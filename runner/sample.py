@@ -40,8 +40,12 @@ class RowSample:
     def among(self, places: range) -> "RowSample":
         """The same choice for some of the rows, one after another, that are asked for alone."""
         first, stop = (bisect_left(self._chosen, place) for place in (places.start, places.stop))
+        chosen = self._chosen[first:stop]
         found = RowSample(0, 0, 0)
-        found._chosen = [place - places.start for place in self._chosen[first:stop]]
+        if isinstance(chosen, range):
+            found._chosen = range(chosen.start - places.start, chosen.stop - places.start)
+        else:
+            found._chosen = [place - places.start for place in chosen]
         return found
 
 

@@ -1,6 +1,7 @@
 """Rows that are chosen for a check: the same ones, however the rows are cut into parts."""
 
 import itertools
+import pickle
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,3 +53,10 @@ def test_a_row_that_is_not_usable_has_its_stand_in_in_the_same_part():
     first = chosen(checked_rows(100, 3, 0), 100)[0]
     part = one.among(range(first, first + 2))
     assert [part.wants(usable=False), part.wants(usable=True)] == [False, True]
+
+
+def test_all_rows_of_a_part_are_no_list():
+    """A driver has a sample for each part of a billion rows, and sends it."""
+    sample = checked_rows(10**9, None, 0).among(range(10**8, 2 * 10**8))
+    assert len(pickle.dumps(sample)) < 300
+    assert sample.wants(usable=True)
