@@ -167,7 +167,7 @@ def connected(spec: JobSpec) -> Iterator[Callable[[Model], Nodes]]:
             on_nodes = ModelOnNodes(
                 NodeModel(
                     from_anywhere(spec.model),
-                    spec.models_dir and str(Path(spec.models_dir).resolve()),
+                    spec.models_dir and str(Path(spec.models_dir).absolute()),
                     spec.base_url,
                     model.weights_sha256,
                     model.tokenizer.sha256,

@@ -1,6 +1,6 @@
 """A job on a cluster: its parts as tasks, and what is made of what they return."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -10,6 +10,7 @@ from reference import Model
 
 from ..clock import Clock
 from ..effort import Effort, Figures
+from ..errors import ClusterError
 from ..interrupts import Interrupts
 from ..outcome import Outcome
 from ..output import Output
@@ -63,8 +64,7 @@ def do_on_nodes(
     place, name = output.shared()
     on_nodes = PartsOnNodes(_as_on_nodes(job, cpus_per_task), place, name)
     parts = {part.number: part for part in todo}
-    arguments = _arguments(job, todo)
-    cluster = RayCluster(do_part, on_nodes, arguments.__getitem__, cpus_per_task, settings.memory)
+    cluster = RayCluster(do_part, on_nodes, _arguments(job, todo), cpus_per_task, settings.memory)
     costs = {part.number: float(job.source.cost(part.rows)) for part in todo}
     cluster.look_for_room(grows=grows)
     dispatch = Dispatch(cluster, costs)
@@ -83,9 +83,12 @@ def do_on_nodes(
                 output.count(parts[number], done.record)
                 found.add(done.found)
                 so_far.add(parts[number], done)
-                progress.advance(*so_far.take())
+        except ClusterError:
+            job.refuse_changed(files)  # each node said that it sees another file
+            raise
         finally:
             cluster.settle()
+        progress.advance(*so_far.take())
     job.refuse_changed(files)
     found.failed = [
         FailedPart(parts[number], reasons(failures))
@@ -113,20 +116,23 @@ def _as_on_nodes(job: PlannedJob, cpus_per_task: int) -> PlannedJob:
             settings,
             threads=cpus_per_task,
             model=from_anywhere(settings.model),
-            models_dir=settings.models_dir and str(Path(settings.models_dir).resolve()),
+            models_dir=settings.models_dir and str(Path(settings.models_dir).absolute()),
             metrics=None,
         ),
     )
 
 
-def _arguments(job: PlannedJob, todo: Sequence[Part]) -> dict[int, PartTask]:
-    """What is sent with each part: the samples are of all rows that are to be done."""
-    stops = list(accumulate(len(part.rows) for part in todo))
-    samples = Samples.of(job.settings, stops[-1] if stops else 0)
-    return {
-        part.number: PartTask(part, samples.among(range(stop - len(part.rows), stop)))
-        for part, stop in zip(todo, stops, strict=True)
-    }
+def _arguments(job: PlannedJob, todo: Sequence[Part]) -> Callable[[int], PartTask]:
+    """What is sent with each part, made when it is: the samples are of all rows to be done."""
+    parts = {part.number: part for part in todo}
+    stops = dict(zip(parts, accumulate(len(part.rows) for part in todo), strict=True))
+    samples = Samples.of(job.settings, sum(len(part.rows) for part in todo))
+
+    def argument(number: int) -> PartTask:
+        part, stop = parts[number], stops[number]
+        return PartTask(part, samples.among(range(stop - len(part.rows), stop)))
+
+    return argument
 
 
 class _SoFar:

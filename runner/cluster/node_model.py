@@ -63,4 +63,4 @@ def loading() -> Iterator[None]:
 def from_anywhere(name: str) -> str:
     """What a model is called by a process that runs in another folder."""
     is_known = name in (DEMO, *PUBLISHED)
-    return str(Path(name).resolve()) if not is_known and Path(name).is_dir() else name
+    return str(Path(name).absolute()) if not is_known and Path(name).is_dir() else name

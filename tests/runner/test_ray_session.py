@@ -47,7 +47,7 @@ def fake(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     ray = FakeRay()
     monkeypatch.setitem(sys.modules, "ray", ray)
-    before = signal.getsignal(signal.SIGTERM)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield ray
     signal.signal(signal.SIGTERM, before)
 

@@ -1,0 +1,169 @@
+"""A driver without Ray: its tasks are done in this process, in order."""
+
+import json
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("ray")
+
+from runner.cluster import drive, ray_session
+from runner.cluster.dispatch import Attempt, Begun, Ended, Failure, Fault
+from runner.cluster.node_model import from_anywhere
+from runner.cluster.part_task import HowFar
+from runner.effort import Effort
+from runner.errors import InputError, TaskError
+from runner.outcome import Outcome
+from runner.parts import Part, PartRecord
+from runner.process import DonePart
+from runner.progress import Progress
+from runner.report import ExitCode
+from runner.run import run
+from runner.settings import RunSettings
+
+
+class Here:
+    """A cluster of one node, which is this process; `before` is told of each task."""
+
+    before = staticmethod(lambda number: None)
+    most_nodes, most_slots = 1, 2
+
+    def __init__(self, function, payload, arguments, *_):
+        self.function, self.payload, self.arguments = function, payload, arguments
+        self.waiting, self.time_s = [], 0.0
+
+    def look_for_room(self, *, grows):
+        assert not grows
+
+    def now_s(self):
+        self.time_s += 0.1
+        return self.time_s
+
+    def nodes(self):
+        return {"here": 2}
+
+    def told(self):
+        return {}
+
+    def begun(self):
+        return {attempt: Begun("here", 0.0) for attempt in self.waiting}
+
+    def start(self, attempt, avoided):
+        self.waiting.append(attempt)
+
+    def wait(self, most_s):
+        return [self.done(self.waiting.pop(0)) for _ in self.waiting[:2]]
+
+    def done(self, attempt):
+        here = SimpleNamespace(share=1.0, tell=lambda found: found())
+        try:
+            self.before(attempt.task)
+            return Ended(attempt, self.function(self.payload, self.arguments(attempt.task), here))
+        except TaskError as e:
+            return Ended(attempt, failure=Failure(Fault(e.fault), "here", e))
+
+    def cancel(self, attempt):
+        self.waiting = [other for other in self.waiting if other != attempt]
+
+    def settle(self):
+        assert not self.waiting
+
+
+@pytest.fixture
+def do(tmp_path, monkeypatch):
+    """Runs a job on it."""
+
+    @contextmanager
+    def connected(_):
+        yield True
+
+    monkeypatch.setattr(ray_session, "open_ray", connected)
+    monkeypatch.setattr(drive, "RayCluster", Here)
+    monkeypatch.setattr(drive, "good_cpus_per_task", lambda: 1)
+    monkeypatch.setattr(drive, "slots_now", lambda *_: {"here": 2})
+    lines = [json.dumps({"prompt": f"one two {n}"}) + "\n" for n in range(24)]
+    (tmp_path / "in.jsonl").write_text("".join(lines))
+
+    def job(name="out.jsonl", engine="ray", **settings):
+        more = {"max_new_tokens": 3, "part_rows": 4, "memory": 1 << 30} | settings
+        source, output = str(tmp_path / "in.jsonl"), str(tmp_path / name)
+        return run(RunSettings(source, output, engine=engine, **more))
+
+    return job
+
+
+def test_the_bytes_of_one_process(do, tmp_path):
+    report = do()
+    do("one.jsonl", engine="local", threads=1)
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+    assert report.elapsed_s["load"] > 0
+    assert report.check.rows == 8
+
+
+def test_an_input_that_changes_is_not_said_of_the_node(do, tmp_path, monkeypatch):
+    def change(number):
+        if number == 3:
+            with (tmp_path / "in.jsonl").open("a") as file:
+                file.write("{}\n")
+
+    monkeypatch.setattr(Here, "before", staticmethod(change))
+    with pytest.raises(InputError, match=r"in\.jsonl: changed while the job ran"):
+        do()
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_parts_that_fail_for_good_are_done_by_the_next_run(do, tmp_path, monkeypatch):
+    def fail(number):
+        if number in (1, 4):
+            raise TaskError("no luck")
+
+    monkeypatch.setattr(Here, "before", staticmethod(fail))
+    report = do()
+    assert report.exit_code == ExitCode.BAD_ROWS
+    assert [failed.part.number for failed in report.failed] == [1, 4]
+    assert "failed: part 4 (rows 16 to 19): no luck (node here)" in report.summary()
+    assert not report.provenance
+    assert not (tmp_path / "out.jsonl").exists()
+    started = []
+    monkeypatch.setattr(Here, "before", staticmethod(started.append))
+    assert do().exit_code == ExitCode.DONE
+    assert started == [1, 4]
+    do("one.jsonl", engine="local", threads=1)
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "one.jsonl").read_bytes()
+
+
+def test_progress_goes_forward_and_ends_with_all_rows(do, tmp_path, monkeypatch):
+    told = []
+    advance = Progress.advance
+    monkeypatch.setattr(
+        Progress, "advance", lambda self, *more: (told.append(more), advance(self, *more))
+    )
+    do(metrics=str(tmp_path / "metrics.jsonl"))
+    assert min(told) >= (0, 0)
+    assert sum(rows for rows, _ in told) == 24
+    last = json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+    assert (last["rows"], last["n_rows"], last["nodes"], last["tasks"]) == (24, 24, 1, 0)
+
+
+def test_a_part_that_is_done_counts_once():
+    how = HowFar(3, 30, {})
+    cluster = SimpleNamespace(nodes=dict)
+    of_running = {Attempt(0, 0): how, Attempt(0, 1): how._replace(rows=4), Attempt(1, 0): how}
+    cluster.told = lambda: of_running
+    so_far = drive._SoFar(cluster)
+    assert so_far.take()[0] == 7
+    del of_running[Attempt(0, 0)], of_running[Attempt(0, 1)]
+    done = DonePart(PartRecord(rows=5), Outcome(Effort(generated_tokens=50)))
+    so_far.add(Part(0, range(5)), done)
+    assert so_far.take()[0] == 1
+    assert so_far.take() == (0, 0)
+
+
+def test_a_link_to_a_model_is_sent_as_it_is_called(tmp_path, monkeypatch):
+    """What it leads to may have another path on other nodes."""
+    (tmp_path / "disk1").mkdir()
+    (tmp_path / "models").symlink_to(tmp_path / "disk1")
+    monkeypatch.chdir(tmp_path)
+    assert from_anywhere("models") == str(tmp_path / "models")
+    assert from_anywhere("124M") == "124M"
