@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from exporter import export as export_package
 from exporter.targets import TARGETS
@@ -122,6 +123,9 @@ def batch(source: str, model: str | None, **options: Any) -> None:
     to read. What is done is kept in OUTPUT.parts until OUTPUT is whole: the same command goes on
     from there.
     """
+    threads_given = click.get_current_context().get_parameter_source("threads")
+    if options["engine"] != "local" and threads_given is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--threads is for --engine local; pass --cpus-per-task instead.")
     report = run(RunSettings(input=source, model=_model_or_demo(model), **options))
     click.echo(printable(report.summary()), err=True)
     sys.exit(report.exit_code)

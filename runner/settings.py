@@ -92,7 +92,8 @@ class RunSettings:
         Replace an existing output, and what another job left unfinished there.
     engine : str
         `local` does the job in this process, `ray` its parts as tasks on Ray, with the same bytes
-        as the result. `threads`, `batch_size` and `memory` are then those of a task.
+        as the result. `batch_size` and `memory` are then those of a task, and `cpus_per_task`
+        stands for `threads`.
     ray_address : str or None
         Of a running cluster; None means the one that RAY_ADDRESS names, or a Ray of the job's own.
     cpus_per_task : int or None
@@ -174,6 +175,9 @@ class RunSettings:
             ),
             "ray_address and cpus_per_task are for engine 'ray'; expected none of them without.": (
                 self.engine == "ray" or (self.ray_address is None and self.cpus_per_task is None)
+            ),
+            "profiled is set, and engine is 'ray'; expected one of them.": (
+                self.engine == "local" or not self.profiled
             ),
             f"cpus_per_task is {self.cpus_per_task}; expected at most {MOST_THREADS}.": (
                 (self.cpus_per_task or 1) <= MOST_THREADS

@@ -5,15 +5,17 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 
 pytest.importorskip("ray")
 
+from runner.cli import cli
 from runner.cluster import drive, ray_session
 from runner.cluster.dispatch import Attempt, Begun, Ended, Failure, Fault
 from runner.cluster.node_model import from_anywhere
 from runner.cluster.part_task import HowFar
 from runner.effort import Effort
-from runner.errors import InputError, TaskError
+from runner.errors import InputError, SettingsError, TaskError
 from runner.outcome import Outcome
 from runner.parts import Part, PartRecord
 from runner.process import DonePart
@@ -158,6 +160,31 @@ def test_a_part_that_is_done_counts_once():
     so_far.add(Part(0, range(5)), done)
     assert so_far.take()[0] == 1
     assert so_far.take() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"args": ["--engine=ray", "--threads=2"]}, "pass --cpus-per-task instead"),
+        ({"args": ["--cpus-per-task=2"]}, "are for engine 'ray'"),
+        ({"env": {"RUNNER_BATCH_RAY_ADDRESS": "auto"}}, "are for engine 'ray'"),
+        ({"env": {"RUNNER_BATCH_ENGINE": "spark"}}, "'spark' is not one of 'local', 'ray'"),
+        (
+            {"args": ["--engine=ray"], "env": {"RUNNER_BATCH_CPUS_PER_TASK": "9999"}},
+            "cpus_per_task is 9999; expected at most",
+        ),
+    ],
+)
+def test_options_that_do_not_fit(given, said):
+    args = ["batch", "in.jsonl", "out.jsonl", *given.get("args", [])]
+    found = CliRunner().invoke(cli, args, env=given.get("env"))
+    assert found.exit_code == ExitCode.USAGE
+    assert said in found.stderr
+
+
+def test_a_profile_is_of_one_process():
+    with pytest.raises(SettingsError, match="profiled is set, and engine is 'ray'"):
+        RunSettings("in.jsonl", "out.jsonl", engine="ray", profiled=True)
 
 
 def test_a_link_to_a_model_is_sent_as_it_is_called(tmp_path, monkeypatch):
