@@ -54,7 +54,8 @@ def open_ray(address: str | None) -> Iterator[bool]:
     import ray  # noqa: PLC0415 - an extra, and slow to import
 
     if ray.is_initialized():
-        yield False
+        with _in_our_words(ray):
+            yield False
         return
     with contextlib.ExitStack() as stack:
         # Ray prints what happens to workers and nodes on stdout, which is for data.
@@ -62,9 +63,10 @@ def open_ray(address: str | None) -> Iterator[bool]:
         stack.enter_context(_environment(address))
         exits = Exits()
         try:
-            _connect(ray, address)
-            exits.take()
-            yield address == OWN
+            with exits.connecting():
+                _connect(ray, address)
+            with _in_our_words(ray):
+                yield address == OWN
         except KeyboardInterrupt:
             if exits.wanted is not None:
                 raise exits.wanted from None
@@ -95,6 +97,19 @@ def _connect(ray: Any, address: str) -> None:
             f"and lets us in: where it asks for a token, set {MODE_VARIABLE}=token. Check "
             "--ray-address, or start one with `ray start --head`."
         ) from None
+
+
+@contextmanager
+def _in_our_words(ray: Any) -> Iterator[None]:
+    """What Ray raises where it cannot go on at all, as an error of ours."""
+    try:
+        yield
+    except ray.exceptions.RayError as e:
+        told = cut(" ".join(str(e).split()) or repr(e))
+        raise ClusterError(
+            f"Ray: {told}; expected a cluster that answers until the job ends. Look after its "
+            "head, and run the same command again: it goes on from what is done."
+        ) from e
 
 
 @contextmanager

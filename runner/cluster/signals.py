@@ -27,11 +27,18 @@ class Exits:
         self.wanted: SystemExit | None = None
         self._before: Any = signal.getsignal(signal.SIGTERM)
 
-    def take(self) -> None:
-        """Take the place of the handler, which Ray has put away for its own."""
-        handler = self._exit if callable(self._before) else self._before
-        if handler is not None and _is_main_thread():
-            signal.signal(signal.SIGTERM, handler)
+    @contextmanager
+    def connecting(self) -> Iterator[None]:
+        """Take the place of the handler, which Ray puts away for its own meanwhile."""
+        try:
+            yield
+            handler = self._exit if callable(self._before) else self._before
+            if handler is not None and _is_main_thread():
+                signal.signal(signal.SIGTERM, handler)
+        except SystemExit:  # of Ray's handler, with a code of its own
+            if callable(self._before):
+                self._before(signal.SIGTERM, None)
+            raise
 
     def give_back(self) -> None:
         if self._before is not None and _is_main_thread():
@@ -47,12 +54,18 @@ class Exits:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Signals that come meanwhile act after it: a Ray that is half stopped leaves processes."""
+    """A signal that comes meanwhile acts after it: a Ray that is half stopped leaves processes."""
     came: list[int] = []
+
+    def hold(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        if len(came) > 1:  # somebody means it
+            raise KeyboardInterrupt
+
     with contextlib.ExitStack() as stack:
         if _is_main_thread():
             for number in SIGNALS:
-                before = signal.signal(number, lambda number, _: came.append(number))
+                before = signal.signal(number, hold)
                 if before is not None:
                     stack.callback(signal.signal, number, before)
         yield

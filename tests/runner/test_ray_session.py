@@ -8,12 +8,13 @@ import signal
 import sys
 import threading
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
 from runner.cluster import ray_session
 from runner.cluster.ray_session import OWN, TOKEN_VARIABLE, VARIABLES, open_ray
+from runner.cluster.signals import held
 from runner.errors import ClusterError
 
 
@@ -26,6 +27,7 @@ class FakeRay(ModuleType):
         super().__init__("ray")
         self.__spec__ = ModuleSpec("ray", None)
         self.error, self.found, self.n_shutdowns = None, {}, 0
+        self.exceptions = SimpleNamespace(RayError=BlockingIOError)  # any class of its own
 
     def is_initialized(self):
         return False
@@ -133,6 +135,33 @@ def test_a_signal_ends_the_program_as_without_ray(fake, where, number, raised):
     assert raised is KeyboardInterrupt or told.value.code == 143
     assert fake.n_shutdowns == 1
     assert signal.getsignal(signal.SIGTERM) is exits
+
+
+def test_a_signal_while_it_connects_ends_the_program_as_without_ray(fake):
+    """Ray's own handler ends it with code 15."""
+    signal.signal(signal.SIGTERM, exits)
+    fake.error = SystemExit(15)
+    with pytest.raises(SystemExit) as told, open_ray(None):
+        pass
+    assert told.value.code == 143
+    assert fake.n_shutdowns == 1
+
+
+def test_a_stop_that_hangs_can_be_ended():
+    def insist():
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt), held():
+        insist()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("is_connected", [False, True])
+def test_what_ray_raises_in_the_end_is_an_error_of_ours(fake, is_connected):
+    fake.is_initialized = lambda: is_connected
+    with pytest.raises(ClusterError, match="Ray: the GCS is gone; expected"), open_ray(None):
+        raise fake.exceptions.RayError("the GCS\nis gone")
 
 
 def test_a_handler_that_does_not_exit_is_called_and_no_more(fake):
