@@ -4,8 +4,9 @@
 
 A slot is a process that does parts one after another, by the very function that a Ray task calls:
 as many run at once as keep all cores busy. The driver is what stays in one process. Model: random
-weights of GPT-2 124M's shapes, and the bundled one; 40 new tokens a row, no end-of-text, prompts of
-64 tokens on average.
+weights of GPT-2 124M's shapes, and the bundled one. Rows: prompts of lognormal lengths, 64 tokens
+on average (less for the bundled model), and geometric numbers of new tokens, 40 on average and 128
+at most.
 """
 
 import json
@@ -19,9 +20,9 @@ import tempfile
 import time
 import tracemalloc
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import mean, median
+from statistics import NormalDist, mean, median
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,8 +55,10 @@ from runner.settings import RunSettings
 
 SHAPES = HParams(n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_layer=12)
 DEMO = Path(__file__).parent.parent / "reference" / "demo"  # for its vocabulary too
-NEW_TOKENS, BATCH_SIZE = 40, 64
-PART_ROWS = {"124M": (64, 160), "demo": (1024, 4096)}
+NEW_TOKENS, GEOMETRIC_MEAN, MOST_NEW_TOKENS = 40, 42, 128  # the mean, and that before the cut
+MOST_PROMPT = {"124M": 230, "demo": 128}
+BATCH_SIZE = 64  # what 124M's shapes find for themselves, given time
+PART_ROWS = {"124M": (64, 144), "demo": (1024, 4096)}
 WORDS = "the of in on under capital river city year song red blue tree sea sun moon stone".split()
 
 
@@ -100,14 +103,13 @@ def slot_rates(scratch: Path, model: str, size: str, dtype: str, threads: int) -
     source = folder / "in.jsonl"
     rng = np.random.default_rng(0)
     with source.open("w") as stream:
-        for length in np.clip(np.exp(rng.normal(3.91, 0.7, rows_of_slot * n_slots)), 8, 210):
-            prompt = rng.integers(0, 2000, int(length)).tolist()
-            stream.write(json.dumps({"prompt": prompt}) + "\n")
+        for n_rows in [1, 1, few, many] * n_slots:
+            for row in _rows(n_rows, MOST_PROMPT[size], rng):
+                stream.write(json.dumps(row) + "\n")
     settings = RunSettings(
         str(source),
         str(folder / "out.jsonl"),
         model=model,
-        max_new_tokens=NEW_TOKENS,
         ignore_eos=True,
         dtype=dtype,
         threads=threads,
@@ -137,6 +139,17 @@ def slot_rates(scratch: Path, model: str, size: str, dtype: str, threads: int) -
         "many_s": round(many_s, 3),
         "many_cpu_s": round(many_cpu_s, 3),
     }
+
+
+def _rows(n: int, most_prompt: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+    """Each part has the same distributions, without luck: quantiles in any order."""
+    shares = (np.arange(n) + 0.5) / n
+    normal = [NormalDist().inv_cdf(share) for share in shares]
+    lengths = np.clip(np.exp(3.95 + 0.7 * np.array(normal)), 8, most_prompt).astype(int)
+    new_tokens = np.ceil(np.log1p(-shares) / np.log1p(-1 / GEOMETRIC_MEAN)).clip(1, MOST_NEW_TOKENS)
+    for length, n_new in zip(rng.permutation(lengths), rng.permutation(new_tokens), strict=True):
+        prompt = rng.integers(0, 2000, int(length)).tolist()
+        yield {"prompt": prompt, "max_new_tokens": int(n_new)}
 
 
 def _run_slots(

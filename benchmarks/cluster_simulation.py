@@ -1,7 +1,7 @@
 """The tables of docs/scale.md: what a large job takes on a cluster, by simulation.
 
     python -m benchmarks.cluster_simulation --measure RATES.json
-    python -m benchmarks.cluster_simulation RATES.json
+    python -m benchmarks.cluster_simulation RATES.json --write docs/scale.md
 
 The first takes a few minutes and wants the machine for itself; the second reads what it wrote.
 `simulated_cluster.py` has the model, `cluster_rates.py` what is measured.
@@ -12,8 +12,9 @@ import json
 import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from benchmarks.cluster_model import Found, Nodes, Rows, Slot, Store
@@ -40,6 +41,8 @@ ROW_SPREAD = 0.7  # of a row's work, by its mean
 # part that is done when a job goes on, and when it ends.
 TASK_REQUESTS, KNOWN_REQUESTS, JOIN_REQUESTS = 19, 2, 3
 
+LENGTHS = (0.93, 1.0, 1.08)
+MOST_ROUNDS = 160  # of a slot
 STORE = Store(LATENCY_S, TASK_REQUESTS, NODE_BYTES_PER_S)
 ROWS = Rows(spread=ROW_SPREAD)
 
@@ -77,14 +80,41 @@ def shown_s(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
 
 
-def ideal_s(found: Found, slot: Slot, n_slots: int) -> float:
-    """Of the rows alone, if all slots did nothing else from the first second to the last."""
-    return found.rows / slot.rows_per_s / n_slots
+@dataclass
+class Tried:
+    """A job of some hours on a few nodes, in three lengths: what is left of a round weighs less.
 
+    Attributes
+    ----------
+    over : float
+        By how much it takes longer than its rows alone, had all slots nothing else to do; the mean.
+    found : list of Found
+        One of each length.
+    """
 
-def over(found: Found, slot: Slot, n_slots: int) -> str:
-    """By how much a job takes longer than its rows alone."""
-    return f"{found.wall_s / ideal_s(found, slot, n_slots) - 1:.1%}"
+    over: float
+    found: list[Found]
+
+    @classmethod
+    def of(
+        cls,
+        hours: float,
+        part_rows: int,
+        slot: Slot,
+        nodes: Nodes,
+        rows: Rows = ROWS,
+        rules: Rules | None = None,
+    ) -> "Tried":
+        power = nodes.n * nodes.slots * sum(share * speed for share, speed in nodes.kinds)
+        rows_per_s = slot.rows_per_s * power
+        found = [
+            simulate(n, part_rows, slot, nodes, STORE, rows, rules, seed=n % 97)
+            for n in (int(hours * HOUR_S * rows_per_s * length) for length in LENGTHS)
+        ]
+        return cls(mean(f.wall_s * rows_per_s / f.rows - 1 for f in found), found)
+
+    def __str__(self) -> str:
+        return f"{self.over:.1%}"
 
 
 def measured(rates: dict[str, Any]) -> Iterator[str]:
@@ -130,32 +160,23 @@ def how_long(rates: dict[str, Any]) -> Iterator[str]:
 
 
 def part_sizes(rates: dict[str, Any]) -> Iterator[str]:
-    """On ten nodes: more have the same shares, as long as the driver keeps up."""
+    """On four nodes: more have the same shares, as long as the driver keeps up."""
     name, slot, slots = better(rates, "float32")
-    n = 10
     for hours in (1, 10):
-        n_rows = int(hours * HOUR_S * slot.rows_per_s * slots * n)
         rows = []
         for part_rows in PART_ROWS:
-            if n_rows // part_rows > 70_000:
+            part_s = slot.drain_s + part_rows / slot.rows_per_s
+            if hours * HOUR_S / part_s > MOST_ROUNDS:
                 continue
-            cells = [f"{part_rows:,}", shown_s(slot.drain_s + part_rows / slot.rows_per_s)]
-            for deaths in (0.0, 0.01, 0.1):
-                found = simulate(
-                    n_rows,
-                    part_rows,
-                    slot,
-                    nodes_of(n, slots, deaths_per_hour=deaths, joining_s=0.0),
-                    STORE,
-                    ROWS,
-                )
-                cells.append(over(found, slot, n * slots))
-            rows.append(cells)
+            tried = [
+                Tried.of(hours, part_rows, slot, nodes_of(4, slots, deaths_per_hour=deaths))
+                for deaths in (0.0, 0.01, 0.1)
+            ]
+            each = f"{hours * HOUR_S / part_s:.0f}"
+            rows.append([f"{part_rows:,}", shown_s(part_s), each, *map(str, tried)])
         yield f"## Rows of a part: a job of {hours} h, {name}\n"
-        yield table(
-            ["rows", "takes", *(f"{d:.0%} of nodes lost an hour" for d in (0.0, 0.01, 0.1))],
-            rows,
-        )
+        header = ["rows", "takes", "for a slot", "no node lost", "1 % of nodes an hour", "10 %"]
+        yield table(header, rows)
 
 
 def deaths(rates: dict[str, Any]) -> Iterator[str]:
@@ -186,48 +207,38 @@ def deaths(rates: dict[str, Any]) -> Iterator[str]:
 
 def stragglers(rates: dict[str, Any]) -> Iterator[str]:
     name, slot, slots = better(rates, "float32")
-    n = 20
-    n_rows = int(HOUR_S * slot.rows_per_s * slots * n)
     rows = []
     for kinds, what in (
         (((1.0, 1.0),), "all nodes alike"),
-        (((0.05, 0.3), (0.95, 1.0)), "one in 20 takes 3.3 times as long"),
-        (((0.05, 0.1), (0.95, 1.0)), "one in 20 takes 10 times as long"),
+        (((0.1, 0.3), (0.9, 1.0)), "one in 10 takes 3.3 times as long"),
+        (((0.1, 0.1), (0.9, 1.0)), "one in 10 takes 10 times as long"),
         (((0.5, 0.6), (0.5, 1.0)), "two kinds of CPU, 1 : 0.6"),
     ):
-        power = sum(share * speed for share, speed in kinds) * n * slots
-        cells = [what]
-        for spare_after in (0, 1.5):
-            found = simulate(
-                n_rows,
-                CHOSEN_ROWS,
-                slot,
-                nodes_of(n, slots, kinds=kinds, joining_s=0.0),
-                STORE,
-                ROWS,
-                Rules(spare_after=spare_after),
-            )
-            cells += [f"{found.wall_s * slot.rows_per_s * power / n_rows - 1:.1%}"]
-        cells += [f"{found.spare_s / (found.done_s + found.spare_s):.1%}", str(found.counts.spares)]
-        rows.append(cells)
+        nodes = nodes_of(10, slots, kinds=kinds)
+        without, tried = (
+            Tried.of(1, CHOSEN_ROWS, slot, nodes, rules=Rules(spare_after=spare_after))
+            for spare_after in (0, 1.5)
+        )
+        twice_s, done_s = (sum(getattr(f, of) for f in tried.found) for of in ("spare_s", "done_s"))
+        rows.append([what, str(without), str(tried), f"{twice_s / (done_s + twice_s):.1%}"])
     yield f"## Slow nodes: a job of 1 h, {name}, parts of {CHOSEN_ROWS:,}\n"
-    yield table(["", "no spares", "spares after 1.5", "of it twice", "spares"], rows)
-    rows = []
-    for spread in (0.3, 1.0):
-        cells = [f"{spread:.0%}"]
-        for known in (False, True):
-            found = simulate(
-                n_rows,
-                CHOSEN_ROWS,
-                slot,
-                nodes_of(n, slots, joining_s=0.0),
-                STORE,
-                Rows(ROW_SPREAD, spread, known),
-            )
-            cells.append(over(found, slot, n * slots))
-        rows.append(cells)
-    yield "## Parts of equal rows and other work\n"
-    yield table(["spread", "in any order", "the longest first"], rows)
+    yield table(["ten nodes", "without spares", "with", "of the time, for nothing"], rows)
+    rows = [
+        [
+            f"{spread:.0%}",
+            *(
+                str(
+                    Tried.of(
+                        1, CHOSEN_ROWS, slot, nodes_of(10, slots), Rows(ROW_SPREAD, spread, known)
+                    )
+                )
+                for known in (False, True)
+            ),
+        ]
+        for spread in (0.3, 1.0)
+    ]
+    yield "## Parts of as many rows, and other work\n"
+    yield table(["spread", "by their rows", "by their work, the longest first"], rows)
 
 
 def requests(rates: dict[str, Any]) -> Iterator[str]:
@@ -331,10 +342,21 @@ def driver_limits(rates: dict[str, Any]) -> Iterator[str]:
     yield table(["input files", "read over, on average", "time of the slot"], rows_)
 
 
+def written(document: str, found: dict[str, str]) -> str:
+    """A document with its tables made anew: each between `<!-- NAME -->` and `<!-- end -->`."""
+    for name, text in found.items():
+        before, marker, rest = document.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->\n")
+        if end:
+            document = f"{before}{marker}{text}{end}{after}"
+    return document
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rates", type=Path, help="rates of a machine, as JSON")
-    parser.add_argument("--measure", action="store_true", help="measure them here first")
+    parser.add_argument("--measure", action="store_true", help="measure them here, and end")
+    parser.add_argument("--write", type=Path, help="a document whose tables are to be made anew")
     args = parser.parse_args()
     if args.measure:
         from benchmarks.cluster_rates import measure
@@ -342,10 +364,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="picobatch-rates-") as folder:
             args.rates.write_text(json.dumps(measure(Path(folder)), indent=1) + "\n")
         return
-    rates = json.loads(args.rates.read_text())
+    rates, found = json.loads(args.rates.read_text()), {}
     for part in (measured, how_long, part_sizes, deaths, stragglers, requests, driver_limits):
-        for text in part(rates):
-            print(text, flush=True)
+        found[part.__name__] = text = "\n".join(part(rates))
+        print(text, flush=True)
+    if args.write:
+        args.write.write_text(written(args.write.read_text(), found))
 
 
 if __name__ == "__main__":
