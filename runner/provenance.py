@@ -153,8 +153,10 @@ def read_manifest(output: Place) -> dict[str, Any]:
 
 def is_as_written(output: Place, manifest: dict[str, Any]) -> bool:
     """Whether an output is, to the byte, the file that its manifest tells of."""
-    written, found = manifest.get("file") or {}, fingerprint(output)
-    return all(found[name] == written.get(name) for name in ("bytes", "sha256"))
+    written, found = manifest.get("file"), fingerprint(output)
+    return isinstance(written, dict) and all(
+        found[name] == written.get(name) for name in ("bytes", "sha256")
+    )
 
 
 def _loaded(text: bytes) -> Any:
