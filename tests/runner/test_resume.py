@@ -330,6 +330,15 @@ def test_rows_that_are_run_again_can_be_stopped(prompts, monkeypatch):
     assert job(prompts, "out.jsonl", resume=True).exit_code == ExitCode.DISAGREES
 
 
+@pytest.mark.parametrize("file", ["x", ["bytes"], 3, None])
+def test_a_manifest_whose_file_is_none(prompts, file):
+    job(prompts, "out.jsonl")
+    path = prompts.parent / "out.jsonl.manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"file": file}))
+    with pytest.raises(OutputError, match="is not the file that its manifest tells of"):
+        job(prompts, "out.jsonl", resume=True)
+
+
 def test_an_old_output_stays_until_the_new_one_is_whole(prompts, monkeypatch):
     job(prompts, "out.jsonl")
     old = read(prompts.parent / "out.jsonl")
