@@ -43,12 +43,15 @@ TASK_REQUESTS, KNOWN_REQUESTS, JOIN_REQUESTS = 19, 2, 3
 
 LENGTHS = (0.93, 1.0, 1.08)
 MOST_ROUNDS = 160  # of a slot
+FEW_LOSSES = {"no node lost": 0.0, "10 % of nodes an hour": 0.1}
+LOSSES = {"no node lost": 0.0, "1 % of nodes an hour": 0.01, "10 % of nodes an hour": 0.1}
 STORE = Store(LATENCY_S, TASK_REQUESTS, NODE_BYTES_PER_S)
 ROWS = Rows(spread=ROW_SPREAD)
 
 
 def nodes_of(n: int, slots: int, **more: Any) -> Nodes:
-    return replace(Nodes(n, slots, JOINING_S, 0.0, REPLACED_S, NOTICED_S), **more)
+    """Nodes that are all there at the start."""
+    return replace(Nodes(n, slots, 0.0, 0.0, REPLACED_S, NOTICED_S), **more)
 
 
 def slot_of(rates: dict[str, Any], name: str) -> Slot:
@@ -59,7 +62,11 @@ def slot_of(rates: dict[str, Any], name: str) -> Slot:
 def better(rates: dict[str, Any], dtype: str) -> tuple[str, Slot, int]:
     """One or two threads for a slot: whichever does more on a node; and the slots of a node."""
     name, threads = max(
-        ((f"124M {dtype} {threads}", threads) for threads in (1, 2)),
+        (
+            (name, threads)
+            for threads in (1, 2)
+            if (name := f"124M {dtype} {threads}") in rates["slots"]
+        ),
         key=lambda one: rates["slots"][one[0]]["rows_per_s"] / one[1],
     )
     return name, slot_of(rates, name), CORES // threads
@@ -78,6 +85,12 @@ def shown_s(seconds: float) -> str:
     if seconds >= 100:
         return f"{seconds / 60:.0f} min"
     return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+
+
+def in_whole_rounds(n_rows: int, part_rows: int, n_slots: int) -> int:
+    """Rows of a part, fewer than wanted where that makes as many parts for each slot."""
+    rounds = math.ceil(n_rows / (n_slots * part_rows))
+    return math.ceil(n_rows / (n_slots * rounds))
 
 
 @dataclass
@@ -104,11 +117,26 @@ class Tried:
         nodes: Nodes,
         rows: Rows = ROWS,
         rules: Rules | None = None,
+        deaths_per_hour: float = 0.0,
+        *,
+        are_whole: bool = False,
     ) -> "Tried":
+        """Try; `are_whole` makes parts a little smaller, so that each slot has as many."""
+        n_deaths = round(hours * nodes.n * deaths_per_hour)
+        kills_s = [hours * HOUR_S * (n + 0.5) / n_deaths for n in range(n_deaths)]
         power = nodes.n * nodes.slots * sum(share * speed for share, speed in nodes.kinds)
         rows_per_s = slot.rows_per_s * power
         found = [
-            simulate(n, part_rows, slot, nodes, STORE, rows, rules, seed=n % 97)
+            simulate(
+                n,
+                in_whole_rounds(n, part_rows, nodes.n * nodes.slots) if are_whole else part_rows,
+                slot,
+                nodes,
+                STORE,
+                rows,
+                rules,
+                node_kills_s=kills_s,
+            )
             for n in (int(hours * HOUR_S * rows_per_s * length) for length in LENGTHS)
         ]
         return cls(mean(f.wall_s * rows_per_s / f.rows - 1 for f in found), found)
@@ -138,9 +166,9 @@ def how_long(rates: dict[str, Any]) -> Iterator[str]:
     rows = []
     for dtype in ("float32", "int8"):
         name, slot, slots = better(rates, dtype)
-        for n in (10, 100, 1000):
-            nodes = nodes_of(n, slots, deaths_per_hour=USUAL_DEATHS)
-            some = 3 * n * slots * CHOSEN_ROWS
+        for n, rounds in ((10, 60), (100, 12), (1000, 4)):
+            nodes = nodes_of(n, slots, joining_s=JOINING_S, deaths_per_hour=USUAL_DEATHS)
+            some = rounds * n * slots * CHOSEN_ROWS
             one, two = (
                 simulate(k * some, CHOSEN_ROWS, slot, nodes, STORE, ROWS).wall_s for k in (1, 2)
             )
@@ -160,23 +188,24 @@ def how_long(rates: dict[str, Any]) -> Iterator[str]:
 
 
 def part_sizes(rates: dict[str, Any]) -> Iterator[str]:
-    """On four nodes: more have the same shares, as long as the driver keeps up."""
+    """On ten nodes: more have the same shares, as long as the driver keeps up."""
     name, slot, slots = better(rates, "float32")
-    for hours in (1, 10):
+    nodes = nodes_of(10, slots)
+    for hours, losses in ((1, FEW_LOSSES), (10, LOSSES)):
         rows = []
         for part_rows in PART_ROWS:
             part_s = slot.drain_s + part_rows / slot.rows_per_s
             if hours * HOUR_S / part_s > MOST_ROUNDS:
                 continue
             tried = [
-                Tried.of(hours, part_rows, slot, nodes_of(4, slots, deaths_per_hour=deaths))
-                for deaths in (0.0, 0.01, 0.1)
+                Tried.of(hours, part_rows, slot, nodes, deaths_per_hour=deaths)
+                for deaths in losses.values()
             ]
+            whole = Tried.of(hours, part_rows, slot, nodes, are_whole=True)
             each = f"{hours * HOUR_S / part_s:.0f}"
-            rows.append([f"{part_rows:,}", shown_s(part_s), each, *map(str, tried)])
+            rows.append([f"{part_rows:,}", shown_s(part_s), each, *map(str, [whole, *tried])])
         yield f"## Rows of a part: a job of {hours} h, {name}\n"
-        header = ["rows", "takes", "for a slot", "no node lost", "1 % of nodes an hour", "10 %"]
-        yield table(header, rows)
+        yield table(["rows", "takes", "for a slot", "whole rounds", *losses], rows)
 
 
 def deaths(rates: dict[str, Any]) -> Iterator[str]:
@@ -185,7 +214,7 @@ def deaths(rates: dict[str, Any]) -> Iterator[str]:
     n_rows = int(HOUR_S * slot.rows_per_s * slots * n)
     rows = []
     for part_rows in PART_ROWS[1::2]:
-        nodes = nodes_of(n, slots, joining_s=0.0)
+        nodes = nodes_of(n, slots)
         at_s = [500.0 + 401.0 * k for k in range(kills)]
         found = simulate(n_rows, part_rows, slot, nodes, STORE, ROWS, node_kills_s=at_s)
         without = simulate(n_rows, part_rows, slot, nodes, STORE, ROWS)
