@@ -157,7 +157,7 @@ def measured(rates: dict[str, Any]) -> Iterator[str]:
         for name, found in rates["slots"].items()
     ]
     header = ["model, dtype, threads", "at once", "rows/s of each", "a part more"]
-    yield "## A slot\n"
+    yield "### A slot\n"
     yield table([*header, "first load", "later", "memory"], rows)
 
 
@@ -183,7 +183,7 @@ def how_long(rates: dict[str, Any]) -> Iterator[str]:
                     f"{wall_s / alone_s - 1:.1%}",
                 ]
             )
-    yield f"## {N_ROWS:,} rows in parts of {CHOSEN_ROWS:,}\n"
+    yield f"### {N_ROWS:,} rows in parts of {CHOSEN_ROWS:,}\n"
     yield table(["", "nodes", "time", "rows/s", "over the rows alone"], rows)
 
 
@@ -204,7 +204,7 @@ def part_sizes(rates: dict[str, Any]) -> Iterator[str]:
             whole = Tried.of(hours, part_rows, slot, nodes, are_whole=True)
             each = f"{hours * HOUR_S / part_s:.0f}"
             rows.append([f"{part_rows:,}", shown_s(part_s), each, *map(str, [whole, *tried])])
-        yield f"## Rows of a part: a job of {hours} h, {name}\n"
+        yield f"### Rows of a part: a job of {hours} h, {name}\n"
         yield table(["rows", "takes", "for a slot", "whole rounds", *losses], rows)
 
 
@@ -227,9 +227,15 @@ def deaths(rates: dict[str, Any]) -> Iterator[str]:
                 shown_s((found.wall_s - without.wall_s) / kills * n),
             ]
         )
-    yield f"## A node that goes away, {name}, {slots} slots\n"
+    yield f"### A node that goes away, {name}, {slots} slots\n"
     yield table(
-        ["rows of a part", "takes", "parts again", "time of the node lost", "of one node's time"],
+        [
+            "rows of a part",
+            "takes",
+            "parts again",
+            "time of the node lost",
+            "the job loses, of one node",
+        ],
         rows,
     )
 
@@ -250,7 +256,7 @@ def stragglers(rates: dict[str, Any]) -> Iterator[str]:
         )
         twice_s, done_s = (sum(getattr(f, of) for f in tried.found) for of in ("spare_s", "done_s"))
         rows.append([what, str(without), str(tried), f"{twice_s / (done_s + twice_s):.1%}"])
-    yield f"## Slow nodes: a job of 1 h, {name}, parts of {CHOSEN_ROWS:,}\n"
+    yield f"### Slow nodes: a job of 1 h, {name}, parts of {CHOSEN_ROWS:,}\n"
     yield table(["ten nodes", "without spares", "with", "of the time, for nothing"], rows)
     rows = [
         [
@@ -266,7 +272,7 @@ def stragglers(rates: dict[str, Any]) -> Iterator[str]:
         ]
         for spread in (0.3, 1.0)
     ]
-    yield "## Parts of as many rows, and other work\n"
+    yield "### Parts of as many rows, and other work\n"
     yield table(["spread", "by their rows", "by their work, the longest first"], rows)
 
 
@@ -288,7 +294,7 @@ def requests(rates: dict[str, Any]) -> Iterator[str]:
                 f"{n * driver['driver_bytes_per_part'] / 2**20:,.0f} MiB",
             ]
         )
-    yield f"## Parts of {N_ROWS:,} rows, in the store and in the driver\n"
+    yield f"### Parts of {N_ROWS:,} rows, in the store and in the driver\n"
     yield table(
         [
             "parts",
@@ -306,7 +312,7 @@ def requests(rates: dict[str, Any]) -> Iterator[str]:
         [f"{n:,}", f"{n * bytes_ / 1e3:,.1f} kB", f"{n * read_s * 1e3:,.1f} ms"]
         for n in (1, 1000, 100_000)
     ]
-    yield "## `job.json`, which each task reads\n"
+    yield "### `job.json`, which each task reads\n"
     yield table(["input files", "bytes", "reading it"], rows)
 
 
@@ -314,7 +320,7 @@ def driver_limits(rates: dict[str, Any]) -> Iterator[str]:
     driver = rates["driver"]
     in_bytes = N_ROWS * driver["row_in_bytes"]
     out_bytes = N_ROWS * driver["row_out_bytes"]
-    yield f"## The driver's own time for {N_ROWS:,} rows\n"
+    yield f"### The driver's own time for {N_ROWS:,} rows\n"
     network = "through the network, assumed"
     rows = [
         ["reading JSONL for its rows", f"{in_bytes / 1e9:.0f} GB", "scan_bytes_per_s"],
@@ -367,7 +373,7 @@ def driver_limits(rates: dict[str, Any]) -> Iterator[str]:
         rows_.append(
             [f"{files:,}", f"{half / 1e6:,.0f} MB", shown_s(half / driver["skip_bytes_per_s"])]
         )
-    yield "## JSONL before a part's first row\n"
+    yield "### JSONL before a part's first row\n"
     yield table(["input files", "read over, on average", "time of the slot"], rows_)
 
 

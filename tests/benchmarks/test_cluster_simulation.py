@@ -38,7 +38,7 @@ def test_tables_are_tables(name):
     texts = list(getattr(cluster_simulation, name)(RATES))
     lines = [line for text in texts for line in text.splitlines() if line.startswith("|")]
     assert len(lines) >= 4
-    assert texts[0].startswith("## ")
+    assert texts[0].startswith("### ")
 
 
 def test_a_job_takes_longer_than_its_rows_alone_by_what_was_put_in():
