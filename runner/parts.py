@@ -159,8 +159,9 @@ def good_part_rows(
 ) -> int:
     """Rows of a part: about `PART_FLOPS` of work, a power of two of them.
 
-    Fewer, where several are done at a time and there would not be `PARTS_EACH` for each of these:
-    the last to end is waited for.
+    Where several are done at a time, the last to end is waited for. Then there are at least
+    `PARTS_EACH` for each of these, and as many for each: parts that were left over would take a
+    round of their own.
     """
     n_embd = hparams["n_embd"]
     n_params = n_embd * (12 * hparams["n_layer"] * n_embd + hparams["n_vocab"])
@@ -169,7 +170,8 @@ def good_part_rows(
     found = min(max(1 << (wanted.bit_length() - 1), LEAST_PART_ROWS), MOST_PART_ROWS)
     if n_at_a_time == 1:
         return found
-    return min(found, max(-(-n_rows // (n_at_a_time * PARTS_EACH)), LEAST_PART_ROWS))
+    rounds = max(-(-n_rows // (n_at_a_time * found)), PARTS_EACH)
+    return min(found, max(-(-n_rows // (n_at_a_time * rounds)), LEAST_PART_ROWS))
 
 
 def shard_rows(n_rows: int, shard: Shard | None) -> range:
