@@ -3,6 +3,7 @@
 import os
 import signal
 
+import psutil
 import pytest
 
 from tests.cluster.haunted import GATES, PATIENCE_S, wait_until
@@ -11,6 +12,13 @@ from tests.cluster.jobs import N_PARTS, on_ray, see_that_all_is_there
 pytestmark = pytest.mark.xdist_group("ray")
 
 ELSEWHERE = "\ndef processor():\n    return 'Another kind (avx2)'\n"
+
+
+def is_over(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 @pytest.mark.parametrize("point", GATES)
@@ -35,8 +43,9 @@ def test_a_node_that_is_killed(nodes, begin, gate, job, point):
     gate.build(nodes, range(3), point)
     nodes.wake()
     running = begin(on_ray, source, output)
-    gate.wait_for(3)
+    [pid] = [pid for _, node, pid in gate.wait_for(3) if node == 2]
     nodes.remove(2, kill=True)
+    wait_until(lambda: is_over(pid))  # it lives on for a moment, and could end its part
     gate.open()
     report = running.result(PATIENCE_S)
     see_that_all_is_there(report, output, expected)
