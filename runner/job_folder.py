@@ -15,6 +15,7 @@ import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
@@ -39,6 +40,7 @@ PART_FILE = re.compile(rf"{PART}(\d+)(-[0-9a-f]+)?\.")
 RECORD = re.compile(rf"{PART}(\d+)\.json")
 STAGED = "tmp-"  # files that are being written
 HASHED_BYTES = 1 << 20  # at a time
+READERS = 16  # records that are read at a time: a store takes a while for each
 NAME_DIGITS = 16  # of a part's hash, in its name
 JOB_SHAPE = {"key": {"input": [{}]}, "part_rows": is_count}
 ANSWER_SHAPE = (is_count, is_text, [is_token], is_token, is_text, is_finite)
@@ -172,27 +174,31 @@ class JobFolder:
     def records(self, parts: Sequence[Part]) -> dict[int, PartRecord]:
         """The records of the parts that are done; what is damaged is said and dropped."""
         present = self.place.listing()
-        found = {}
-        for part in parts:
-            if self._record_name(part) not in present:
-                continue
-            try:
-                record = self._record(part, present)
-            except StoreError:
-                raise  # the part may be fine
-            except (ValueError, TypeError, LookupError, OSError):
-                say(f"{self.place.name}: part {part.number} is damaged; its rows are done again")
-                (self.place / self._record_name(part)).remove()
-            else:
+        there = [part for part in parts if self._record_name(part) in present]
+        found, kept = {}, set()
+        with ThreadPoolExecutor(READERS) as pool:
+            read = pool.map(lambda part: self._whole_record(part, present), there)
+            for part, record in zip(there, read, strict=True):
+                if record is None:
+                    told = f"part {part.number} is damaged; its rows are done again"
+                    say(f"{self.place.name}: {told}")
+                    (self.place / self._record_name(part)).remove()
+                    continue
                 found[part.number] = record
-        kept = set()
-        for part in parts:
-            if (done := found.get(part.number)) is not None:
-                kept |= {self._record_name(part), self._part_name(part, done)}
+                kept |= {self._record_name(part), self._part_name(part, record)}
         for name in present:
             if PART_FILE.match(name) and name not in kept:
                 self._remove(name)  # of no part that is whole: its room may be needed
         return found
+
+    def _whole_record(self, part: Part, present: Mapping[str, int | None]) -> PartRecord | None:
+        """The record of a part; None where it is damaged."""
+        try:
+            return self._record(part, present)
+        except StoreError:
+            raise  # the part may be fine
+        except (ValueError, TypeError, LookupError, OSError):
+            return None
 
     def _record(self, part: Part, present: Mapping[str, int | None]) -> PartRecord:
         """The record of a part, whose file is among those that are there with their lengths.
