@@ -19,6 +19,9 @@ from .storage import Format, format_of
 from .store_errors import StoreError
 from .writer import check_columns, output_schema
 
+PROMPT_TOKEN_BYTES = 4  # of English
+DECODE_COST = 3  # of a generated token, in tokens of a prompt; 2 and 5 in the runs of README.md
+
 
 @dataclass(frozen=True)
 class PlannedJob:
@@ -50,6 +53,14 @@ class PlannedJob:
     def with_part_rows(self, part_rows: int) -> "PlannedJob":
         """The same in parts of so many rows, as it was begun with."""
         return replace(self, plan=Plan(self.plan.rows, part_rows))
+
+    def cost(self, part: Part) -> float:
+        """About how long a part takes, in tokens of prompts: rows that generate are the most of it.
+
+        By the prompts alone one of short ones would seem late where it is not.
+        """
+        generated = self.settings.max_new_tokens * len(part.rows)
+        return self.source.cost(part.rows) / PROMPT_TOKEN_BYTES + DECODE_COST * generated
 
     def files_of(self, files: Sequence[Place], part: Part) -> list[Place]:
         """What to look at before a part counts: of files in stores only its own, as each costs."""

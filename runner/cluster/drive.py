@@ -65,7 +65,7 @@ def do_on_nodes(
     on_nodes = PartsOnNodes(_as_on_nodes(job, cpus_per_task), place, name)
     parts = {part.number: part for part in todo}
     cluster = RayCluster(do_part, on_nodes, _arguments(job, todo), cpus_per_task, settings.memory)
-    costs = {part.number: float(job.source.cost(part.rows)) for part in todo}
+    costs = {part.number: job.cost(part) for part in todo}
     cluster.look_for_room(grows=grows)
     dispatch = Dispatch(cluster, costs)
     found = Outcome()

@@ -4,6 +4,7 @@ import json
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from click.testing import CliRunner
 
@@ -17,7 +18,8 @@ from runner.cluster.part_task import HowFar
 from runner.effort import Effort
 from runner.errors import InputError, SettingsError, TaskError
 from runner.outcome import Outcome
-from runner.parts import Part, PartRecord
+from runner.parts import Part, PartRecord, Plan
+from runner.planner import PlannedJob
 from runner.process import DonePart
 from runner.progress import Progress
 from runner.report import ExitCode
@@ -160,6 +162,15 @@ def test_a_part_that_is_done_counts_once():
     so_far.add(Part(0, range(5)), done)
     assert so_far.take()[0] == 1
     assert so_far.take() == (0, 0)
+
+
+def test_a_part_of_short_prompts_is_hardly_shorter():
+    """It generates as much: by its prompts alone it would seem late, and be begun twice."""
+    source = SimpleNamespace(cost=lambda rows: 4 * len(rows) * (100 if rows.start == 0 else 1))
+    settings = RunSettings("in.jsonl", "out.jsonl", max_new_tokens=100)
+    job = PlannedJob(settings, source, {}, {}, Plan(range(8), 4), pa.schema([]))
+    long, short = map(job.cost, job.plan.parts)
+    assert short < long < 1.5 * short
 
 
 @pytest.mark.parametrize(
