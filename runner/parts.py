@@ -14,6 +14,7 @@ from .shape import fits, is_count, is_sha256, is_text, or_none
 # What is in flight when a job is killed is done again: a part should cost as much with any model.
 # Its rows follow from sizes and settings alone, never from a clock.
 PART_FLOPS = 10**13
+TASK_FLOPS = 10**14  # the same on a cluster, where a part has a batch of its own: docs/scale.md
 PROMPT_TOKENS = 64  # that a row is taken to have
 PARTS_EACH = 8  # for each that is done at a time
 LEAST_PART_ROWS, MOST_PART_ROWS = 64, 16384
@@ -159,14 +160,15 @@ def good_part_rows(
 ) -> int:
     """Rows of a part: about `PART_FLOPS` of work, a power of two of them.
 
-    Where several are done at a time, the last to end is waited for. Then there are at least
-    `PARTS_EACH` for each of these, and as many for each: parts that were left over would take a
-    round of their own.
+    Where several are done at a time it is `TASK_FLOPS`. The last of them to end is waited for, so
+    there are at least `PARTS_EACH` for each place, and as many for each: parts that were left over
+    would take a round of their own.
     """
     n_embd = hparams["n_embd"]
     n_params = n_embd * (12 * hparams["n_layer"] * n_embd + hparams["n_vocab"])
     row_flops = 2 * n_params * (PROMPT_TOKENS + min(max_new_tokens, hparams["n_ctx"]))
-    wanted = max(PART_FLOPS // row_flops, 1)
+    flops = PART_FLOPS if n_at_a_time == 1 else TASK_FLOPS
+    wanted = max(flops // row_flops, 1)
     found = min(max(1 << (wanted.bit_length() - 1), LEAST_PART_ROWS), MOST_PART_ROWS)
     if n_at_a_time == 1:
         return found
