@@ -24,7 +24,7 @@ from runner.cluster.dispatch import Rules
 N_ROWS = 10**9
 CORES = 32  # of a node
 PART_ROWS = (128, 256, 512, 1024, 2048, 4096, 8192)
-CHOSEN_ROWS = 1024  # of a part, where the question is another one
+CHOSEN_ROWS = 2048  # of a part, where the question is another one
 OBJECT_BYTES = 97 << 30  # docs/storage.md
 LIST_KEYS = 1000  # that a page of a listing has
 
@@ -162,17 +162,21 @@ def measured(rates: dict[str, Any]) -> Iterator[str]:
 
 
 def how_long(rates: dict[str, Any]) -> Iterator[str]:
-    """From two jobs that are shorter, in a straight line: all rounds but the last are alike."""
+    """Of few nodes from two jobs that are shorter, in a straight line: rounds are alike."""
     rows = []
     for dtype in ("float32", "int8"):
         name, slot, slots = better(rates, dtype)
-        for n, rounds in ((10, 60), (100, 12), (1000, 4)):
+        for n, rounds in ((10, 30), (100, 12), (1000, None)):
+            part_rows = in_whole_rounds(N_ROWS, CHOSEN_ROWS, n * slots)
             nodes = nodes_of(n, slots, joining_s=JOINING_S, deaths_per_hour=USUAL_DEATHS)
-            some = rounds * n * slots * CHOSEN_ROWS
-            one, two = (
-                simulate(k * some, CHOSEN_ROWS, slot, nodes, STORE, ROWS).wall_s for k in (1, 2)
-            )
-            wall_s = two + (two - one) * (N_ROWS / some - 2)
+            if rounds is None:
+                wall_s = simulate(N_ROWS, part_rows, slot, nodes, STORE, ROWS).wall_s
+            else:
+                some = rounds * n * slots * part_rows
+                one, two = (
+                    simulate(k * some, part_rows, slot, nodes, STORE, ROWS).wall_s for k in (1, 2)
+                )
+                wall_s = two + (two - one) * (N_ROWS / some - 2)
             alone_s = N_ROWS / slot.rows_per_s / n / slots
             rows.append(
                 [
@@ -183,7 +187,7 @@ def how_long(rates: dict[str, Any]) -> Iterator[str]:
                     f"{wall_s / alone_s - 1:.1%}",
                 ]
             )
-    yield f"### {N_ROWS:,} rows in parts of {CHOSEN_ROWS:,}\n"
+    yield f"### {N_ROWS:,} rows in parts of about {CHOSEN_ROWS:,}\n"
     yield table(["", "nodes", "time", "rows/s", "over the rows alone"], rows)
 
 
@@ -251,12 +255,14 @@ def stragglers(rates: dict[str, Any]) -> Iterator[str]:
     ):
         nodes = nodes_of(10, slots, kinds=kinds)
         without, tried = (
-            Tried.of(1, CHOSEN_ROWS, slot, nodes, rules=Rules(spare_after=spare_after))
+            Tried.of(
+                1, CHOSEN_ROWS, slot, nodes, rules=Rules(spare_after=spare_after), are_whole=True
+            )
             for spare_after in (0, 1.5)
         )
         twice_s, done_s = (sum(getattr(f, of) for f in tried.found) for of in ("spare_s", "done_s"))
         rows.append([what, str(without), str(tried), f"{twice_s / (done_s + twice_s):.1%}"])
-    yield f"### Slow nodes: a job of 1 h, {name}, parts of {CHOSEN_ROWS:,}\n"
+    yield f"### Slow nodes: a job of 1 h, {name}, parts of about {CHOSEN_ROWS:,}\n"
     yield table(["ten nodes", "without spares", "with", "of the time, for nothing"], rows)
     rows = [
         [
@@ -264,7 +270,12 @@ def stragglers(rates: dict[str, Any]) -> Iterator[str]:
             *(
                 str(
                     Tried.of(
-                        1, CHOSEN_ROWS, slot, nodes_of(10, slots), Rows(ROW_SPREAD, spread, known)
+                        1,
+                        CHOSEN_ROWS,
+                        slot,
+                        nodes_of(10, slots),
+                        Rows(ROW_SPREAD, spread, known),
+                        are_whole=True,
                     )
                 )
                 for known in (False, True)
