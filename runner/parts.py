@@ -16,7 +16,7 @@ from .shape import fits, is_count, is_sha256, is_text, or_none
 PART_FLOPS = 10**13
 TASK_FLOPS = 10**14  # the same on a cluster, where a part has a batch of its own: docs/scale.md
 PROMPT_TOKENS = 64  # that a row is taken to have
-PARTS_EACH = 8  # for each that is done at a time
+PARTS_EACH = 16  # for each that is done at a time
 LEAST_PART_ROWS, MOST_PART_ROWS = 64, 16384
 
 REJECT_SHAPE = {"row": is_count, "where": is_text, "reason": is_text}
