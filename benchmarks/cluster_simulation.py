@@ -24,6 +24,7 @@ from runner.cluster.dispatch import Rules
 N_ROWS = 10**9
 CORES = 32  # of a node
 PART_ROWS = (128, 256, 512, 1024, 2048, 4096, 8192)
+EACH = (8, 16, 32)  # parts for a slot
 CHOSEN_ROWS = 2048  # of a part, where the question is another one
 OBJECT_BYTES = 97 << 30  # docs/storage.md
 LIST_KEYS = 1000  # that a page of a listing has
@@ -246,6 +247,8 @@ def deaths(rates: dict[str, Any]) -> Iterator[str]:
 
 def stragglers(rates: dict[str, Any]) -> Iterator[str]:
     name, slot, slots = better(rates, "float32")
+    sizes = [int(HOUR_S * slot.rows_per_s * max(LENGTHS) / each) + 1 for each in EACH]
+    in_16 = sizes[EACH.index(16)]
     rows = []
     for kinds, what in (
         (((1.0, 1.0),), "all nodes alike"),
@@ -254,43 +257,33 @@ def stragglers(rates: dict[str, Any]) -> Iterator[str]:
         (((0.5, 0.6), (0.5, 1.0)), "two kinds of CPU, 1 : 0.6"),
     ):
         nodes = nodes_of(10, slots, kinds=kinds)
-        without, tried = (
-            Tried.of(
-                1, CHOSEN_ROWS, slot, nodes, rules=Rules(spare_after=spare_after), are_whole=True
+        cells = [what]
+        for part_rows, spare_after in ((in_16, 0), *((n, 1.5) for n in sizes)):
+            rules = Rules(spare_after=spare_after)
+            tried = Tried.of(1, part_rows, slot, nodes, rules=rules, are_whole=True)
+            cells.append(str(tried))
+        rows.append(cells)
+    header = ["no spares, 16", *(f"spares, {n}" for n in EACH)]
+    yield f"### Slow nodes: a job of 1 h, {name}, by parts for a slot\n"
+    yield table(["ten nodes", *header], rows)
+    rows = []
+    for spread in (0.3, 1.0):
+        cells = [f"{spread:.0%}"]
+        for part_rows, known in ((in_16, True), *((n, False) for n in sizes)):
+            work = Rows(ROW_SPREAD, spread, known)
+            cells.append(
+                str(Tried.of(1, part_rows, slot, nodes_of(10, slots), work, are_whole=True))
             )
-            for spare_after in (0, 1.5)
-        )
-        twice_s, done_s = (sum(getattr(f, of) for f in tried.found) for of in ("spare_s", "done_s"))
-        rows.append([what, str(without), str(tried), f"{twice_s / (done_s + twice_s):.1%}"])
-    yield f"### Slow nodes: a job of 1 h, {name}, parts of about {CHOSEN_ROWS:,}\n"
-    yield table(["ten nodes", "without spares", "with", "of the time, for nothing"], rows)
-    rows = [
-        [
-            f"{spread:.0%}",
-            *(
-                str(
-                    Tried.of(
-                        1,
-                        CHOSEN_ROWS,
-                        slot,
-                        nodes_of(10, slots),
-                        Rows(ROW_SPREAD, spread, known),
-                        are_whole=True,
-                    )
-                )
-                for known in (False, True)
-            ),
-        ]
-        for spread in (0.3, 1.0)
-    ]
+        rows.append(cells)
     yield "### Parts of as many rows, and other work\n"
-    yield table(["spread", "by their rows", "by their work, the longest first"], rows)
+    header = ["by their work, the longest first, 16", *(f"by their rows, {n}" for n in EACH)]
+    yield table(["spread", *header], rows)
 
 
 def requests(rates: dict[str, Any]) -> Iterator[str]:
     driver = rates["driver"]
     rows = []
-    for part_rows in (256, 1024, 4096):
+    for part_rows in (256, 2048, 16384):
         n = N_ROWS // part_rows
         pages = math.ceil(2 * n / LIST_KEYS)
         rows.append(
