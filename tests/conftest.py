@@ -70,3 +70,17 @@ def gpt2_tokenizer():
     if not (folder / "encoder.json").is_file():
         pytest.skip("GPT-2's vocabulary is not here: set PICOBATCH_GPT2_VOCABULARY to its folder")
     return load_tokenizer(folder / "encoder.json", folder / "vocab.bpe")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of a cluster run one after another: each process would start a cluster of its own."""
+    if config.getoption("dist") != "load":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneByOne(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return "cluster" if nodeid.startswith("tests/cluster/") else nodeid
+
+    return OneByOne(config, log)

@@ -1,4 +1,4 @@
-"""One cluster for all tests of it. They are one group of xdist, so that there is no second one."""
+"""One cluster for all tests of it; `tests/conftest.py` gives them to one process."""
 
 import concurrent.futures
 import os

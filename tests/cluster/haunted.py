@@ -217,8 +217,9 @@ class Gate:
         """Until one of them was asked to stop."""
         wait_until((self.folder / "asked to stop").exists)
 
-    def open(self) -> None:
-        (self.folder / "open").touch()
+    def open(self, number: int | None = None) -> None:
+        """For tasks of one node, or for all."""
+        (self.folder / ("open" if number is None else f"open {number}")).touch()
 
 
 WAIT_AT_THE_GATE = """
@@ -229,7 +230,7 @@ def wait_at_the_gate(number):
     gate = pathlib.Path({folder!r})
     node = os.environ["HAUNTED"].removesuffix("/")[-1]
     (gate / f"{{number}}-{{node}}-{{os.getpid()}}").touch()
-    while not (gate / "open").exists():
+    while not any((gate / name).exists() for name in ("open", f"open {{node}}")):
         try:
             time.sleep(0.02)
         except KeyboardInterrupt:

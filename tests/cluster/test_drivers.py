@@ -13,8 +13,6 @@ from runner.errors import ClusterError
 from tests.cluster.haunted import PATIENCE_S, wait_until
 from tests.cluster.jobs import SETTINGS, data_hash, on_ray, see_that_all_is_there, times_of_parts
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 OPTIONS = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
 
 

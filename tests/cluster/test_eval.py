@@ -22,7 +22,6 @@ from jobs import cluster
 from jobs.cli import cli
 
 pytestmark = [
-    pytest.mark.xdist_group("ray"),
     pytest.mark.skipif(find_spec("ray") is None, reason="needs Ray"),
     pytest.mark.skipif(sys.platform == "win32", reason="signals"),
 ]

@@ -12,8 +12,6 @@ from runner.errors import ClusterError
 from tests.cluster.haunted import PATIENCE_S, wait_until
 from tests.cluster.jobs import N_PARTS, on_ray, see_that_all_is_there, times_of_parts
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 HOSTILE_PARTS = """
 import os, signal
 _process_part = process_part

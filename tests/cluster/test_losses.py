@@ -9,8 +9,6 @@ import pytest
 from tests.cluster.haunted import GATES, PATIENCE_S, wait_until
 from tests.cluster.jobs import N_PARTS, on_ray, see_that_all_is_there
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 ELSEWHERE = "\ndef processor():\n    return 'Another kind (avx2)'\n"
 
 
@@ -35,6 +33,10 @@ def test_a_process_that_is_killed(nodes, begin, gate, job, point):
     see_that_all_is_there(report, output, expected)
     assert report.cluster["failures"] == 2
     assert report.cluster["excluded"] == {}
+
+
+def is_running(pid):
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize("point", GATES)
@@ -74,13 +76,17 @@ def test_a_node_that_comes_takes_parts(nodes, begin, gate, job):
     assert "Another kind (avx2)" in report.summary()
 
 
-def test_a_part_on_a_slow_node_is_done_elsewhere_in_the_end(nodes, gate, job):
-    """The gate stays shut: the slow one is stopped, and leaves nothing behind."""
+def test_a_part_on_a_slow_node_is_done_elsewhere_in_the_end(nodes, begin, gate, job):
+    """Its gate stays shut: the slow one is stopped, and leaves nothing behind."""
     source, output, expected = job
-    gate.build(nodes, [1], "rows are written")
+    gate.build(nodes, range(3), "rows are written")
     nodes.wake()
-    report = on_ray(source, output)
+    running = begin(on_ray, source, output)
+    gate.wait_for(3)
+    gate.open(0)
+    gate.open(2)
+    report = running.result(PATIENCE_S)
     see_that_all_is_there(report, output, expected)
-    assert len(gate.wait_for(1)) == 1
+    assert [node for _, node, _ in gate.waiting()].count(1) == 1
     assert report.cluster["spares"] >= 1
     assert report.cluster["failures"] == report.cluster["losses"] == 0

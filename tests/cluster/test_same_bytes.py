@@ -16,8 +16,6 @@ from runner.processor import processor
 from runner.provenance import read_provenance
 from tests.cluster.jobs import data_hash, here, on_ray, rows_of, write_jsonl
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 SAME = ("rows", "bad_rows", "prompt_tokens", "completion_tokens", "first_bad_row", "exit_code")
 
 

@@ -10,8 +10,6 @@ from tests.cluster.haunted import GATES, PATIENCE_S, wait_until
 from tests.cluster.jobs import data_hash, here, on_ray, rows_of, write_jsonl
 from tests.cluster.test_failures import FULL_DISK, seen_dispatches
 
-pytestmark = pytest.mark.xdist_group("ray")
-
 
 @pytest.fixture
 def bucket(nodes, moto, monkeypatch, tmp_path):
