@@ -238,7 +238,7 @@ class JobFolder:
         ValueError
             Where it is not.
         """
-        copy = self.stage(f"copy{self._suffix}")
+        copy = self.stage(f"copy-{part.number:05}{self._suffix}")
         with copy.open("wb") as target:
             if file_hash(self.part_place(part, record), target) != (record.n_bytes, record.sha256):
                 raise ValueError("another file")

@@ -3,8 +3,11 @@
 import errno
 import shutil
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,6 +43,8 @@ from .storage import (
 )
 from .store_errors import StoreError
 from .writer import JsonlWriter, Writer
+
+FETCHED_AHEAD = 8  # parts of a store on this disk
 
 
 class Output(Protocol):
@@ -264,10 +269,25 @@ class FileOutput:
         self._parts = []
 
     def _proven(self, interrupts: Interrupts) -> Iterator[Place]:
-        """The parts as they were written; of a store's a copy that is gone when the next is."""
-        for part in self._parts:
-            interrupts.check()
-            yield self._verified(part)
+        """The parts as they were written; of a store's copies, some of which are made ahead."""
+        if self._place.is_local:
+            for part in self._parts:
+                interrupts.check()
+                yield self._verified(part)
+            return
+        with ThreadPoolExecutor(FETCHED_AHEAD) as pool:
+            parts = iter(self._parts)
+            coming = deque(pool.submit(self._verified, p) for p in islice(parts, FETCHED_AHEAD))
+            try:
+                while coming:
+                    interrupts.check()
+                    copy = coming.popleft().result()
+                    coming.extend(pool.submit(self._verified, p) for p in islice(parts, 1))
+                    yield copy
+                    copy.remove()
+            finally:
+                for left in coming:
+                    left.cancel()
 
     def _verified(self, part: Part) -> Place:
         folder, record = self._folder, self.records[part.number]

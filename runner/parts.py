@@ -156,21 +156,32 @@ class Plan:
 
 
 def good_part_rows(
-    hparams: HParams, max_new_tokens: int, n_rows: int = MOST_PART_ROWS, n_at_a_time: int = 1
+    hparams: HParams, max_new_tokens: int, n_rows: int, n_at_a_time: int | None = None
 ) -> int:
     """Rows of a part: about `PART_FLOPS` of work, a power of two of them.
 
-    Where several are done at a time it is `TASK_FLOPS`. The last of them to end is waited for, so
-    there are at least `PARTS_EACH` for each place, and as many for each: parts that were left over
-    would take a round of their own.
+    On a cluster it is `TASK_FLOPS`. The last of its parts to end is waited for, so there are at
+    least `PARTS_EACH` for each place, and as many for each: parts that were left over would take a
+    round of their own.
+
+    Parameters
+    ----------
+    hparams : HParams
+        Of the model.
+    max_new_tokens : int
+        Of a row.
+    n_rows : int
+        Of the job.
+    n_at_a_time : int or None
+        Places of the cluster, none where they are still to come; None is this process.
     """
     n_embd = hparams["n_embd"]
     n_params = n_embd * (12 * hparams["n_layer"] * n_embd + hparams["n_vocab"])
     row_flops = 2 * n_params * (PROMPT_TOKENS + min(max_new_tokens, hparams["n_ctx"]))
-    flops = PART_FLOPS if n_at_a_time == 1 else TASK_FLOPS
+    flops = PART_FLOPS if n_at_a_time is None else TASK_FLOPS
     wanted = max(flops // row_flops, 1)
     found = min(max(1 << (wanted.bit_length() - 1), LEAST_PART_ROWS), MOST_PART_ROWS)
-    if n_at_a_time == 1:
+    if not n_at_a_time:
         return found
     rounds = max(-(-n_rows // (n_at_a_time * found)), PARTS_EACH)
     return min(found, max(-(-n_rows // (n_at_a_time * rounds)), LEAST_PART_ROWS))

@@ -87,7 +87,7 @@ class PlannedJob:
 
 
 def plan_job(
-    settings: RunSettings, files: Sequence[Place], clock: Clock, n_at_a_time: int
+    settings: RunSettings, files: Sequence[Place], clock: Clock, n_at_a_time: int | None
 ) -> tuple[PlannedJob, Model]:
     """Look at all that a job takes, before anything is done.
 
@@ -99,8 +99,8 @@ def plan_job(
         Its inputs.
     clock : Clock
         Measures how long the model takes to load.
-    n_at_a_time : int
-        Parts that are done at a time.
+    n_at_a_time : int or None
+        Parts that a cluster does at a time.
 
     Raises
     ------

@@ -78,10 +78,10 @@ def run(settings: RunSettings) -> RunReport:
 
 
 @contextmanager
-def _engine(settings: RunSettings) -> Iterator[tuple[Callable[..., Outcome], int]]:
-    """What does the parts, and how many at a time: this process, or Ray, while it is connected."""
+def _engine(settings: RunSettings) -> Iterator[tuple[Callable[..., Outcome], int | None]]:
+    """What does the parts, and how many a cluster does at a time; Ray is connected meanwhile."""
     if settings.engine == "local":
-        yield do_here, 1
+        yield do_here, None
         return
     from .cluster.ray_session import open_ray  # noqa: PLC0415 - Ray is an extra
 

@@ -109,6 +109,9 @@ class Rules:
     doubted_after : int
         A node on which so many tasks failed since it did one gets no more, where others can take
         them: it may be the node.
+    late_s : float
+        What a task may take longer than others in any case: a process that begins has a model to
+        load.
     spare_after : float
         A task that runs this much longer than others of its length took is started once more, where
         nothing else is left to start. 0 never does.
@@ -121,6 +124,7 @@ class Rules:
     most_failures: int = 3
     most_losses: int = 20
     doubted_after: int = 3
+    late_s: float = 5.0
     spare_after: float = 1.5
     wait_for_nodes_s: float = WAIT_FOR_NODES_S
 
@@ -319,7 +323,7 @@ class Dispatch:
             task = self._tasks.get(attempt.task)
             if task is None or task.running != [attempt]:
                 continue
-            left_s = since_s + allowed * task.cost - now_s
+            left_s = since_s + self._rules.late_s + allowed * task.cost - now_s
             if left_s < 0:
                 late.append((left_s, attempt.task, node))
             soonest_s = min(soonest_s, left_s)

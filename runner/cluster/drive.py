@@ -27,9 +27,9 @@ from .ray_cluster import RayCluster, good_cpus_per_task, slots_now
 
 
 def n_slots(settings: RunSettings) -> int:
-    """Tasks that the nodes which are there now can run at a time; at least one."""
+    """Tasks that the nodes which are there now can run at a time."""
     cpus_per_task = settings.cpus_per_task or good_cpus_per_task()
-    return max(sum(slots_now(cpus_per_task, settings.memory).values()), 1)
+    return sum(slots_now(cpus_per_task, settings.memory).values())
 
 
 def do_on_nodes(

@@ -25,7 +25,7 @@ CPUS_PER_TASK = 4  # where nothing else is asked for and a node has as many
 TELL_S = 2.0  # how often a task says how far it is
 TOLD_PER_S = 500  # by all tasks together, at most
 LOOK_S = 1.0  # how often to look which nodes there are, and how far tasks are
-LOOK_TIMEOUT_S = 10.0
+LOOK_AGAIN_S = 2.0  # for a look at once, after a failure
 CANCEL_S = 10.0  # for tasks to put away what they began
 NODE_DIGITS = 8  # of an id, in names
 NAMED_NODES = 5
@@ -101,6 +101,7 @@ class RayCluster:
         remote: Any = ray.remote  # with more kinds of use than its types can tell
         self._remote = remote(**needed)(shipped.run_task)
         self._tally = _tally()
+        self._reading: Any = None  # what it was asked last
         self._refs: dict[Attempt, Any] = {}
         self._told_last: list[Attempt] = []  # those that ended
         self._cancelled: list[Any] = []
@@ -211,7 +212,7 @@ class RayCluster:
         try:
             fault, found, node_id, took_s = ray.get(ref)
         except ray_errors.RayError as e:
-            self._look()  # it may have begun a moment ago
+            self._look(at_once=True)  # it may have begun a moment ago
             return Ended(attempt, failure=self._failure(attempt, e))
         finally:
             self._drop(attempt)
@@ -243,8 +244,8 @@ class RayCluster:
             told = _in_one_line(error)
         return Failure(Fault.TASK, node, TaskError(told))
 
-    def _look(self) -> None:
-        """See which nodes there are, and what tasks said."""
+    def _look(self, *, at_once: bool = False) -> None:
+        """See which nodes there are, and what tasks said, as soon as the tally tells it."""
         self._looked_s = time.monotonic()
         self._nodes = {}
         for node in _live_nodes():
@@ -255,12 +256,17 @@ class RayCluster:
                 self._nodes[name] = n_slots
         self.most_nodes = max(self.most_nodes, len(self._nodes))
         self.most_slots = max(self.most_slots, sum(self._nodes.values()))
-        ended, self._ended = self._ended, set()
-        try:
-            reading = self._tally.read.remote([tuple(attempt) for attempt in ended])
-            told = ray.get(reading, timeout=LOOK_TIMEOUT_S)
-        except ray_errors.RayError:  # its node went away: it begins anew elsewhere
+        if self._reading is None or at_once:
+            ended, self._ended = self._ended, set()
+            self._reading = self._tally.read.remote([tuple(attempt) for attempt in ended])
+        ready, _ = ray.wait([self._reading], timeout=LOOK_AGAIN_S if at_once else 0)
+        if not ready:
             return
+        try:
+            told = ray.get(ready[0])
+        except ray_errors.RayError:  # its node went away: it begins anew elsewhere
+            told = {}
+        self._reading = None
         for key, (node_id, found) in told.items():
             if (attempt := Attempt(*key)) in self._refs:
                 name = self._names.get(node_id, node_id)

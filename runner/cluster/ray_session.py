@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -24,6 +25,7 @@ VARIABLES = (TOKEN_VARIABLE, MODE_VARIABLE, USAGE_VARIABLE, "PYTHONBREAKPOINT")
 OWN = "local"  # what Ray calls an address that is nobody's yet
 STORE_BYTES = 100 << 20  # of a Ray that we start: its objects are plans and counts
 CONNECT_S = 5.0
+TEMP_LENGTH = 30  # of a folder's name: sockets in it have names of at most 107 bytes
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def open_ray(address: str | None) -> Iterator[bool]:
         exits = Exits()
         try:
             with exits.connecting():
-                _connect(ray, address)
+                _connect(ray, address, stack)
             with _in_our_words(ray):
                 yield address == OWN
         except KeyboardInterrupt:
@@ -77,7 +79,7 @@ def open_ray(address: str | None) -> Iterator[bool]:
                 ray.shutdown()
 
 
-def _connect(ray: Any, address: str) -> None:
+def _connect(ray: Any, address: str, stack: contextlib.ExitStack) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     if address == OWN:
         options |= {
@@ -85,6 +87,9 @@ def _connect(ray: Any, address: str) -> None:
             "include_dashboard": False,
             "object_store_memory": STORE_BYTES,
         }
+        if len(tempfile.gettempdir()) <= TEMP_LENGTH:  # otherwise it leaves /tmp/ray
+            left = tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True)
+            options["_temp_dir"] = stack.enter_context(left)
     try:
         if address != OWN:
             _see_that_it_answers(address)

@@ -11,7 +11,7 @@ from typing import Any
 
 VERSIONED = ("picobatch", "onnxruntime", "numpy", "pyarrow")  # that a node must have as we have
 TOLD_S = 5.0  # for the tally to hear that a task began
-TASK, NODE, JOB = "task", "node", "job"  # whose fault, as in `Fault`
+TASK, LOST, NODE, JOB = "task", "lost", "node", "job"  # whose fault, as in `Fault`
 
 Attempt = tuple[int, int]
 Told = tuple[str, Any]  # where a task runs, and how far it is
@@ -106,6 +106,8 @@ def run_task(
         function, payload = _loaded[name]
         argument = ray.get(sent[1])
     except Exception as e:  # noqa: BLE001 - whatever its packages lack
+        if isinstance(e, ray.exceptions.RayError) and not hasattr(e, "client_exc"):
+            return ended(LOST, f"what the driver sent did not come: {e}")
         cause = getattr(e, "client_exc", e)  # what Ray wraps
         return ended(NODE, f"cannot load picobatch: {cause!r}; expected it as it is on the driver.")
     ray.wait([began], timeout=TOLD_S)  # it is known where it was, should this process die of it

@@ -26,5 +26,9 @@ def test_many_at_a_time_are_larger():
     assert 2040 <= good_part_rows(SHAPES, 40, 10**9, 3200) <= 2048
 
 
-def test_one_at_a_time_have_a_round_number_of_rows():
-    assert good_part_rows(SHAPES, 40) == good_part_rows(SHAPES, 40, 10**9, 1) == 256
+def test_in_one_process_they_have_a_round_number_of_rows():
+    assert good_part_rows(SHAPES, 40, 100) == good_part_rows(SHAPES, 40, 10**9) == 256
+
+
+def test_a_cluster_whose_nodes_are_still_to_come_has_large_ones():
+    assert good_part_rows(SHAPES, 40, 100, 0) == good_part_rows(SHAPES, 40, 10**9, 0) == 2048
