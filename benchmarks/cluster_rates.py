@@ -10,17 +10,17 @@ at most.
 """
 
 import json
+import multiprocessing
 import os
-import pickle
 import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 import tracemalloc
 from collections import deque
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import NormalDist, mean, median
 from types import SimpleNamespace
@@ -119,10 +119,10 @@ def slot_rates(scratch: Path, model: str, size: str, dtype: str, threads: int) -
     with input_files(settings.input) as files, open_output(settings, files) as output:
         job, _ = plan_job(settings, files, Clock(), 1)
         output.begin(job.key, job.plan, job.schema)
-        payload = folder / "payload"
-        payload.write_bytes(pickle.dumps(PartsOnNodes(job, *output.shared())))
-        first_load_s, _ = _run_slots(folder, n_slots, rows_of_slot, [])
-        load_s, told = _run_slots(folder, n_slots, rows_of_slot, [few, many])
+        shared = PartsOnNodes(job, *output.shared())
+        cache = folder / "cache"
+        first_load_s, _ = _run_slots(shared, cache, n_slots, rows_of_slot, [])
+        load_s, told = _run_slots(shared, cache, n_slots, rows_of_slot, [few, many])
     (few_s, few_cpu_s), (many_s, many_cpu_s) = (
         (mean(t[n]["wall_s"] for t in told), mean(t[n]["cpu_s"] for t in told)) for n in (1, 2)
     )
@@ -153,48 +153,34 @@ def _rows(n: int, most_prompt: int, rng: np.random.Generator) -> Iterator[dict[s
 
 
 def _run_slots(
-    folder: Path, n_slots: int, rows_of_slot: int, sizes: list[int]
+    shared: PartsOnNodes, cache: Path, n_slots: int, rows_of_slot: int, sizes: list[int]
 ) -> tuple[float, list[list[dict[str, float]]]]:
     """Start slots; once all have the model, do parts: seconds until then, what each part took."""
-    environment = {**os.environ, "PICOBATCH_CACHE_DIR": str(folder / "cache")}
-    start_s = time.perf_counter()
-    processes = [
-        subprocess.Popen(
-            [
-                *[sys.executable, "-m", "benchmarks.cluster_rates", str(folder / "payload")],
-                *[str(n * rows_of_slot), *map(str, sizes)],
-            ],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for n in range(n_slots)
-    ]
+    context = multiprocessing.get_context("spawn")
+    start_s, slots = time.perf_counter(), []
+    for n in range(n_slots):
+        ours, theirs = context.Pipe()
+        task = (shared, cache, n * rows_of_slot, sizes, theirs)
+        slots.append((ours, context.Process(target=be_slot, args=task)))
+        slots[-1][1].start()
+        theirs.close()  # so that the end of a slot is seen
     ready_s = []
-    for process in processes:
-        _told(process)
+    for pipe, _ in slots:
+        pipe.recv()
         ready_s.append(time.perf_counter() - start_s)
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    found = [json.loads(_told(process)) for process in processes]
-    for process in processes:
-        process.communicate()
+    for pipe, _ in slots:
+        pipe.send("go")
+    found = [pipe.recv() for pipe, _ in slots]
+    for _, process in slots:
+        process.join()
     return mean(ready_s), found
 
 
-def _told(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    if not (line := process.stdout.readline()):
-        raise SystemExit("a slot ended without a word")
-    return line
-
-
-def be_slot(payload: Path, first_row: int, sizes: list[int]) -> None:
+def be_slot(
+    shared: PartsOnNodes, cache: Path, first_row: int, sizes: list[int], pipe: Connection
+) -> None:
     """Do parts as a task does them: one row to load the model, then, when told to, all sizes."""
-    shared: PartsOnNodes = pickle.loads(payload.read_bytes())  # noqa: S301 - our own
+    os.environ["PICOBATCH_CACHE_DIR"] = str(cache)
     threads = shared.job.settings.threads
     here: Any = SimpleNamespace(share=threads / (os.cpu_count() or 1), tell=lambda _: None)
     row = first_row
@@ -213,9 +199,9 @@ def be_slot(payload: Path, first_row: int, sizes: list[int]) -> None:
         }
 
     do(1)
-    print("ready", flush=True)
-    sys.stdin.readline()
-    print(json.dumps([do(n_rows) for n_rows in (1, *sizes)]))
+    pipe.send("ready")
+    pipe.recv()
+    pipe.send([do(n_rows) for n_rows in (1, *sizes)])
 
 
 def _median_s(function: Callable[[], object], times: int = 5) -> float:
@@ -389,7 +375,3 @@ class _Instant:
 
     def cancel(self, attempt: Attempt) -> None:
         """Nothing is late here, and nothing fails."""
-
-
-if __name__ == "__main__":
-    be_slot(Path(sys.argv[1]), int(sys.argv[2]), [int(n) for n in sys.argv[3:]])
