@@ -11,6 +11,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 STORE_BYTES = 100 << 20
@@ -179,6 +180,18 @@ def wait_until(what):
             return found
         time.sleep(0.02)
     raise AssertionError("it did not come")
+
+
+def wait_until_gone(pids):
+    """Until processes ended: for a moment they outlive their node, or their driver."""
+
+    def gone(pid):
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_until(lambda: all(gone(pid) for pid in pids))
 
 
 class Gate:

@@ -10,7 +10,8 @@ import pytest
 
 from runner import ExitCode
 from runner.errors import ClusterError
-from tests.cluster.haunted import PATIENCE_S, wait_until
+from runner.output import FileOutput
+from tests.cluster.haunted import PATIENCE_S, wait_until, wait_until_gone
 from tests.cluster.jobs import SETTINGS, data_hash, on_ray, see_that_all_is_there, times_of_parts
 
 OPTIONS = [f"--{name.replace('_', '-')}={value}" for name, value in SETTINGS.items()]
@@ -45,19 +46,17 @@ def driver(nodes, gate, job, request):
 def go_on(nodes, gate, job):
     """Run the job again: what was done is left as it is."""
     source, output, expected = job
+    wait_until_gone([pid for _, _, pid in gate.waiting()])
     kept = times_of_parts(output)
     gate.open()
     nodes.connect()
-    made = []
+    original, made = FileOutput.count, []
 
     def noted(self, part, record):
         original(self, part, record)
         made.append(times_of_parts(output))
 
-    from runner.output import FileOutput
-
     with pytest.MonkeyPatch.context() as patch:
-        original = FileOutput.count
         patch.setattr(FileOutput, "count", noted)
         report = on_ray(source, output)
     assert made[-1].items() >= kept.items()

@@ -3,20 +3,12 @@
 import os
 import signal
 
-import psutil
 import pytest
 
-from tests.cluster.haunted import GATES, PATIENCE_S, wait_until
+from tests.cluster.haunted import GATES, PATIENCE_S, wait_until, wait_until_gone
 from tests.cluster.jobs import N_PARTS, on_ray, see_that_all_is_there
 
 ELSEWHERE = "\ndef processor():\n    return 'Another kind (avx2)'\n"
-
-
-def is_over(pid):
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 @pytest.mark.parametrize("point", GATES)
@@ -35,10 +27,6 @@ def test_a_process_that_is_killed(nodes, begin, gate, job, point):
     assert report.cluster["excluded"] == {}
 
 
-def is_running(pid):
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
 @pytest.mark.parametrize("point", GATES)
 def test_a_node_that_is_killed(nodes, begin, gate, job, point):
     source, output, expected = job
@@ -47,7 +35,7 @@ def test_a_node_that_is_killed(nodes, begin, gate, job, point):
     running = begin(on_ray, source, output)
     [pid] = [pid for _, node, pid in gate.wait_for(3) if node == 2]
     nodes.remove(2, kill=True)
-    wait_until(lambda: is_over(pid))  # it lives on for a moment, and could end its part
+    wait_until_gone([pid])  # it lives on for a moment, and could end its part
     gate.open()
     report = running.result(PATIENCE_S)
     see_that_all_is_there(report, output, expected)
