@@ -340,6 +340,29 @@ def test_what_takes_long_is_done_twice_in_the_end_and_told_once():
     assert len(cluster.cancelled) == 2
 
 
+def test_a_late_task_is_done_on_another_node():
+    """The slow one has a place free: it is no help."""
+    end = lambda attempt, node: (100.0 if node == "slow" else 1.0, None)
+    cluster = FakeCluster({"slow": 3, "fast": 2}, end)
+    dispatch, _ = run(cluster, n=5)
+    assert dispatch.counts.spares == 3
+    assert cluster.clock_s < 13
+
+
+def test_what_is_long_is_not_late():
+    end = lambda attempt, node: (50.0 if attempt.task == 0 else 1.0, None)
+    dispatch, _ = run(FakeCluster({"a": 2}, end), {0: 50.0} | dict.fromkeys(range(1, 30), 1.0))
+    assert dispatch.counts.spares == 0
+
+
+def test_what_failed_goes_before_what_was_not_begun():
+    end = lambda attempt, node: (1.0, LOST if attempt == (0, 0) else None)
+    cluster = FakeCluster({"a": 1}, end)
+    run(cluster, n=20)
+    again = cluster.started.index((0, 1))
+    assert again <= 5
+
+
 def test_no_spares_where_none_are_wanted():
     end = lambda attempt, node: (100.0 if node == "slow" else 1.0, None)
     cluster = FakeCluster({"slow": 2, "fast": 4}, end)

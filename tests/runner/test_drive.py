@@ -1,6 +1,7 @@
 """A driver without Ray: its tasks are done in this process, in order."""
 
 import json
+import pickle
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from runner.cluster.dispatch import Attempt, Begun, Ended, Failure, Fault
 from runner.cluster.node_model import from_anywhere
 from runner.cluster.part_task import HowFar
 from runner.effort import Effort
-from runner.errors import InputError, SettingsError, TaskError
+from runner.errors import InputError, SettingsError, StopError, TaskError
 from runner.outcome import Outcome
 from runner.parts import Part, PartRecord, Plan
 from runner.planner import PlannedJob
@@ -31,6 +32,7 @@ class Here:
     """A cluster of one node, which is this process; `before` is told of each task."""
 
     before = staticmethod(lambda number: None)
+    settled = staticmethod(lambda: None)
     most_nodes, most_slots = 1, 2
 
     def __init__(self, function, payload, arguments, *_):
@@ -63,7 +65,8 @@ class Here:
         here = SimpleNamespace(share=1.0, tell=lambda found: found())
         try:
             self.before(attempt.task)
-            return Ended(attempt, self.function(self.payload, self.arguments(attempt.task), here))
+            argument = pickle.loads(pickle.dumps(self.arguments(attempt.task)))
+            return Ended(attempt, self.function(self.payload, argument, here))
         except TaskError as e:
             return Ended(attempt, failure=Failure(Fault(e.fault), "here", e))
 
@@ -72,6 +75,7 @@ class Here:
 
     def settle(self):
         assert not self.waiting
+        self.settled()
 
 
 @pytest.fixture
@@ -115,6 +119,54 @@ def test_an_input_that_changes_is_not_said_of_the_node(do, tmp_path, monkeypatch
     with pytest.raises(InputError, match=r"in\.jsonl: changed while the job ran"):
         do()
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_input_that_changes_in_the_end_is_noticed_after_all_tasks(do, tmp_path, monkeypatch):
+    def change():
+        with (tmp_path / "in.jsonl").open("a") as file:
+            file.write("{}\n")
+
+    monkeypatch.setattr(Here, "settled", staticmethod(change))
+    with pytest.raises(InputError, match=r"in\.jsonl: changed while the job ran"):
+        do()
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_what_was_cancelled_is_over_before_a_job_that_fails_ends(do, monkeypatch):
+    def fail(number):
+        raise StopError("no more")
+
+    settled = []
+    monkeypatch.setattr(Here, "before", staticmethod(fail))
+    monkeypatch.setattr(Here, "settled", staticmethod(lambda: settled.append(True)))
+    with pytest.raises(StopError, match="no more"):
+        do()
+    assert settled == [True]
+
+
+def test_the_longest_parts_go_first(do, tmp_path, monkeypatch):
+    source = tmp_path / "in.jsonl"
+    source.unlink()
+    source.mkdir()
+    for name, n_words in (("a", 1), ("b", 9), ("c", 5)):
+        line = json.dumps({"prompt": "one two " * n_words}) + "\n"
+        (source / f"{name}.jsonl").write_text(line * 8)
+    begun = []
+    monkeypatch.setattr(Here, "before", staticmethod(begun.append))
+    do()
+    assert [number // 2 for number in begun] == [1, 1, 2, 2, 0, 0]  # two parts of each file
+
+
+def test_settings_hold_on_any_node(do, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = []
+    monkeypatch.setattr(drive, "RayCluster", lambda *more: (made.append(more), Here(*more))[1])
+    do(cpus_per_task=2, models_dir="models")
+    [(_, on_nodes, _, cpus_per_task, memory)] = made
+    found = on_nodes.job.settings
+    assert found.threads == cpus_per_task == 2
+    assert found.models_dir == str(tmp_path / "models")
+    assert memory == 1 << 30
 
 
 def test_parts_that_fail_for_good_are_done_by_the_next_run(do, tmp_path, monkeypatch):

@@ -1,20 +1,25 @@
 """A part on a node, in this process: whose fault it is that it cannot be done."""
 
+import os
 from contextlib import contextmanager
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 
+from reference import load_model
 from runner.clock import Clock
 from runner.cluster import part_task
+from runner.cluster.node_model import NodeModel
 from runner.cluster.part_task import PartsOnNodes, PartTask, do_part
-from runner.errors import NodeError, StopError
+from runner.errors import BadRowError, NodeError, OutputError, StopError, TaskError
 from runner.inputs import input_files
 from runner.job_folder import JobFolder
 from runner.output import open_output
 from runner.planner import plan_job
 from runner.process import Samples
 from runner.settings import RunSettings
+from runner.store_errors import StoreError
 
 HERE = SimpleNamespace(share=1.0, tell=lambda found: None)
 
@@ -88,3 +93,47 @@ def test_a_folder_of_a_store_that_is_gone_ends_the_job(tmp_path, monkeypatch):
         said = "is not there; expected what the driver made"
         with pytest.raises(StopError, match=said), part_task._folder(shared):
             pass
+
+
+def test_another_file_as_the_input_is_the_nodes_fault(tmp_path):
+    prompts = tmp_path / "in.jsonl"
+    with begun(tmp_path) as shared:
+        os.utime(prompts, (1, 1))
+        with pytest.raises(NodeError, match=r"sees another file as the input .*in\.jsonl"):
+            do_part(shared, task(shared, 0), HERE)
+        prompts.unlink()
+        with pytest.raises(NodeError, match=r"cannot read the input .*in\.jsonl: No such file"):
+            do_part(shared, task(shared, 0), HERE)
+
+
+def test_weights_and_tokenizer_have_to_be_the_drivers():
+    demo = load_model("demo")
+    weights, tokenizer = demo.weights_sha256, demo.tokenizer.sha256
+    assert NodeModel("demo", None, None, weights, tokenizer).load().weights_sha256 == weights
+    for other in ((weights, "another"), ("another", tokenizer)):
+        with pytest.raises(NodeError, match="has another model as demo"):
+            NodeModel("demo", None, None, *other).load()
+
+
+def failed(cause):
+    """An output that could not be written, and why."""
+    found = OutputError("it was not written")
+    found.__context__ = cause
+    return found
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (failed(OSError(28, "No space left on device")), NodeError),
+        (failed(StoreError("busy")), TaskError),
+        (failed(pa.ArrowInvalid("no such type")), StopError),
+        (BadRowError("in.jsonl:1: bad"), StopError),
+        (MemoryError(), TaskError),
+    ],
+)
+def test_whose_fault_it_is(tmp_path, error, kind):
+    blamed = part_task._by_whose_fault
+    with begun(tmp_path) as shared, pytest.raises(TaskError) as found, blamed(shared.output):
+        raise error
+    assert type(found.value) is kind
