@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from reference import Model
+from reference.progress import say
 
 from ..clock import Clock
 from ..effort import Effort, Figures
 from ..errors import ClusterError
 from ..interrupts import Interrupts
+from ..messages import printable
 from ..outcome import Outcome
 from ..output import Output
 from ..parts import FailedPart, Part
@@ -70,11 +72,15 @@ def do_on_nodes(
     dispatch = Dispatch(cluster, costs)
     found = Outcome()
     so_far = _SoFar(cluster)
+    told: set[str] = set()  # nodes that are left out
     n_rows = sum(len(part.rows) for part in todo)
     with Progress(n_rows, so_far.figures, settings.metrics) as progress:
 
         def between() -> None:
             interrupts.check()
+            for node in dispatch.excluded.keys() - told:
+                told.add(node)
+                say(printable(f"node {node} gets no more parts: {dispatch.excluded[node].error}"))
             progress.advance(*so_far.take())
 
         try:

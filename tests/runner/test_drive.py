@@ -17,7 +17,7 @@ from runner.cluster.dispatch import Attempt, Begun, Ended, Failure, Fault
 from runner.cluster.node_model import from_anywhere
 from runner.cluster.part_task import HowFar
 from runner.effort import Effort
-from runner.errors import InputError, SettingsError, StopError, TaskError
+from runner.errors import ClusterError, InputError, NodeError, SettingsError, StopError, TaskError
 from runner.outcome import Outcome
 from runner.parts import Part, PartRecord, Plan
 from runner.planner import PlannedJob
@@ -144,6 +144,16 @@ def test_what_was_cancelled_is_over_before_a_job_that_fails_ends(do, monkeypatch
     assert settled == [True]
 
 
+def test_a_node_that_is_left_out_is_told_when_it_is(do, monkeypatch, capsys):
+    def fail(number):
+        raise NodeError("its disk is full")
+
+    monkeypatch.setattr(Here, "before", staticmethod(fail))
+    with pytest.raises(ClusterError, match="no node of the cluster can do it"):
+        do()
+    assert capsys.readouterr().err.count("node here gets no more parts: its disk is full\n") == 1
+
+
 def test_the_longest_parts_go_first(do, tmp_path, monkeypatch):
     source = tmp_path / "in.jsonl"
     source.unlink()
@@ -161,10 +171,10 @@ def test_settings_hold_on_any_node(do, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made = []
     monkeypatch.setattr(drive, "RayCluster", lambda *more: (made.append(more), Here(*more))[1])
-    do(cpus_per_task=2, models_dir="models")
+    do(cpus_per_task=1, models_dir="models")
     [(_, on_nodes, _, cpus_per_task, memory)] = made
     found = on_nodes.job.settings
-    assert found.threads == cpus_per_task == 2
+    assert found.threads == cpus_per_task == 1
     assert found.models_dir == str(tmp_path / "models")
     assert memory == 1 << 30
 
