@@ -93,21 +93,24 @@ class Progress:
         if self._bar is not None:
             self._bar.set_postfix_str(text, refresh=False)
         else:
-            sys.stderr.write(
-                f"generating: {self._rows:,} of {self._n_rows:,} rows, {text}, "
-                f"{self._left_s(now_s):,.0f} s left\n"
-            )
+            if (left_s := self._left_s(now_s)) is not None:
+                text += f", {left_s:,.0f} s left"
+            sys.stderr.write(f"generating: {self._rows:,} of {self._n_rows:,} rows, {text}\n")
 
-    def _left_s(self, now_s: float) -> float:
-        return (now_s - self._start_s) * (self._n_rows / max(self._rows, 1) - 1)
+    def _left_s(self, now_s: float) -> float | None:
+        """None where nothing is done: a cluster may have no node yet."""
+        if self._rows <= 0:
+            return None
+        return (now_s - self._start_s) * (self._n_rows / self._rows - 1)
 
     def _note(self, now_s: float) -> None:
         assert self._metrics is not None
+        left_s = self._left_s(now_s)
         line = {
             "elapsed_s": round(now_s - self._start_s, 3),
             "rows": self._rows,
             "n_rows": self._n_rows,
-            "left_s": round(self._left_s(now_s), 3) if self._rows else None,
+            "left_s": None if left_s is None else round(left_s, 3),
             "completion_tokens": self._tokens,
             **self._figures(),
         }

@@ -40,6 +40,16 @@ def test_plain_lines_every_few_seconds_where_there_is_no_terminal(monkeypatch, c
     ]
 
 
+def test_where_nothing_is_done_nobody_knows_how_long_it_takes(monkeypatch, capsys):
+    now_s = iter(range(100, 200, 20))
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(now_s))
+    with Progress(400, figures) as progress:
+        progress.advance(0, 0)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("generating: 0 of 400 rows, ")
+    assert line.endswith("5 MiB")
+
+
 def test_a_bar_on_a_terminal(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
