@@ -20,6 +20,8 @@ from typing import Any
 from benchmarks.cluster_model import Found, Nodes, Rows, Slot, Store
 from benchmarks.simulated_cluster import HOUR_S, simulate
 from runner.cluster.dispatch import Rules
+from runner.job_folder import READERS
+from runner.output import FETCHED_AHEAD
 
 N_ROWS = 10**9
 CORES = 32  # of a node
@@ -292,9 +294,8 @@ def requests(rates: dict[str, Any]) -> Iterator[str]:
                 f"{n * TASK_REQUESTS:,}",
                 f"{pages:,} ({shown_s(pages * LATENCY_S)})",
                 shown_s(2 * n * LATENCY_S),
-                f"{shown_s(n * KNOWN_REQUESTS * LATENCY_S)}, "
-                f"{shown_s(n * KNOWN_REQUESTS * LATENCY_S / 32)}",
-                f"{shown_s(n * JOIN_REQUESTS * LATENCY_S)}",
+                shown_s(n * KNOWN_REQUESTS * LATENCY_S / READERS),
+                shown_s(n * JOIN_REQUESTS * LATENCY_S / FETCHED_AHEAD),
                 f"{n * driver['driver_bytes_per_part'] / 2**20:,.0f} MiB",
             ]
         )
@@ -305,8 +306,8 @@ def requests(rates: dict[str, Any]) -> Iterator[str]:
             "requests of tasks",
             "pages to list",
             "a HEAD each",
-            "their records, one by one and 32 at a time",
-            "requests of the end",
+            f"their records, {READERS} at a time",
+            f"requests of the end, {FETCHED_AHEAD} at a time",
             "driver's memory",
         ],
         rows,
@@ -377,7 +378,7 @@ def driver_limits(rates: dict[str, Any]) -> Iterator[str]:
         rows_.append(
             [f"{files:,}", f"{half / 1e6:,.0f} MB", shown_s(half / driver["skip_bytes_per_s"])]
         )
-    yield "### JSONL before a part's first row\n"
+    yield "### Compressed JSONL before a part's first row\n"
     yield table(["input files", "read over, on average", "time of the slot"], rows_)
 
 
