@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import chunk_task, cluster
-from jobs.chunk_task import ModelOnNodes, PromptChunk, Question, ScoreChunk, do_chunk
+from jobs.chunk_task import Completed, ModelOnNodes, PromptChunk, Question, ScoreChunk, do_chunk
 from jobs.cluster import ClusterGenerator, ClusterScorer, Nodes, cut, questions_of
 from jobs.generator import EngineGenerator
 from jobs.language_model import LanguageModel
@@ -18,6 +18,7 @@ from jobs.task_spec import TaskSpec
 from jobs.tasks import throughput
 from reference import load_model
 from reference.models import DEMO_DIR
+from runner.check_report import CheckReport
 from runner.checker import Checker
 from runner.cluster.dispatch import Begun, Ended, Failure, Fault
 from runner.cluster.node_model import NodeModel, from_anywhere
@@ -47,7 +48,7 @@ class OneByOne:
     def __init__(self, shared, end=lambda attempt, chunk, do: do()):
         self.shared, self.end = shared, end
         self.chunks, self.waiting = {}, []
-        self.cancelled, self.costs = [], []
+        self.cancelled = []
 
     def now_s(self):
         return 0.0
@@ -210,6 +211,21 @@ def test_completions_are_those_of_one_process(demo, how):
     assert kinds.count(Reject) == (1 if "truncate" in how else 3)
     assert generator.complete(MIXED, 0, **how) == engine.complete(MIXED, 0, **how)
     assert generator.complete([], 9) == []
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_what_a_node_rejects_keeps_its_place_among_all_prompts(demo, monkeypatch):
+    def reject(self, runners):
+        found = [Reject(n, "here", "no luck") for n, _ in enumerate(self.prompts)]
+        return Completed(found, CheckReport())
+
+    monkeypatch.setattr(PromptChunk, "do", reject)
+    nodes, _ = nodes_of(demo)
+    generator = ClusterGenerator(nodes, EngineGenerator(demo, threads=1), 0, 0, Counting())
+    prompts = [f"{n} and so on" for n in range(40)]
+    found = generator.complete(prompts, 4)
+    assert nodes.describe()["chunks"] > 1
+    assert [one.row for one in found] == list(range(40))
 
 
 @pytest.mark.usefixtures("small_chunks")
