@@ -99,7 +99,7 @@ def run_task(
     if (found := installed()) != wanted:
         other = [name for name in wanted if found[name] != wanted[name]]
         differ = "; ".join(f"{n} is {found[n]}, with the driver {wanted[n]}" for n in other)
-        return ended(NODE, f"{differ}; expected the same on all nodes. Install that.")
+        return ended(NODE, f"{differ}; expected the same on all nodes. Install the driver's there.")
     try:
         if (name := sent[0].hex()) not in _loaded:
             _loaded[name] = ray.get(sent[0])
