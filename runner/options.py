@@ -90,8 +90,8 @@ batch_size_option = click.option(
 memory_option = click.option(
     "--memory",
     type=MemorySize(),
-    help="Memory that the job may take, weights included, such as 8G; with --engine ray, that each "
-    "task may.  [default: half of what is free for keys and values]",
+    help="Memory that a process may take, weights included, such as 8G.  [default: half of what is "
+    "free for keys and values]",
 )
 
 
