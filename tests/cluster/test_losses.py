@@ -75,6 +75,5 @@ def test_a_part_on_a_slow_node_is_done_elsewhere_in_the_end(nodes, begin, gate, 
     gate.open(2)
     report = running.result(PATIENCE_S)
     see_that_all_is_there(report, output, expected)
-    assert [node for _, node, _ in gate.waiting()].count(1) == 1
     assert report.cluster["spares"] >= 1
     assert report.cluster["failures"] == report.cluster["losses"] == 0
