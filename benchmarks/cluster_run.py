@@ -2,12 +2,14 @@
 
     python -m benchmarks.cluster_run overhead SCRATCH
     python -m benchmarks.cluster_run kills SCRATCH --rows 20000
+    python -m benchmarks.cluster_run simulated SCRATCH --rows 24000
 
 Each run is the command in a process of its own, with the bundled model, prompts of eight words of
 which no two are alike, and a fixed number of new tokens. `overhead` runs one process with all
 cores, and Ray with tasks of all cores and of one core, in turns, and tells the ratio of their
 seconds and the SHA-256 of what they wrote. `kills` makes nodes of one core on this machine, and
-kills a worker, a node and the driver.
+kills a worker, a node and the driver. `simulated` puts runs on such nodes beside what the simulator
+says of them, from the rates of short runs on the same nodes.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.memory import short_rows
+from benchmarks.simulated_cluster import predict
 from runner.settings import available_threads
 
 NEW_TOKENS = 16
@@ -38,7 +41,7 @@ STORE_BYTES = 100 << 20
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", choices=["overhead", "kills"])
+    parser.add_argument("what", choices=["overhead", "kills", "simulated"])
     parser.add_argument("scratch", type=Path)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--part-rows", type=int)
@@ -51,7 +54,12 @@ def main() -> None:
         pq.write_table(pa.concat_tables(tables), prompts)
     more = ["--part-rows", str(options.part_rows)] if options.part_rows else []
     run = Run(prompts, options.scratch, more)
-    (overhead if options.what == "overhead" else kills)(run, options.rounds)
+    if options.what == "overhead":
+        overhead(run, options.rounds)
+    elif options.what == "kills":
+        kills(run)
+    else:
+        simulated(run, options.rows)
 
 
 class Run:
@@ -127,7 +135,7 @@ def overhead(run: Run, rounds: int) -> None:
     print(json.dumps({name: [one["job_s"] for one in several] for name, several in runs.items()}))
 
 
-def kills(run: Run, _: int) -> None:
+def kills(run: Run) -> None:
     """A worker, a node and the driver, each killed in the middle of a job."""
     expected = run.whole("alone")
     print(f"{'one process':24}{expected['rows']:,} rows, sha256 {expected['sha256']}")
@@ -184,10 +192,15 @@ def until(is_so: Callable[[], bool], process: "subprocess.Popen[bytes]") -> None
 def kill_worker(_: Any, command: list[str], parts: Path) -> str:
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     until(lambda: committed(parts) >= 2, process)
-    tasks = [p for p in psutil.process_iter() if TASK_NAME in " ".join(p.cmdline())]
-    tasks[0].kill()
+    running = tasks()
+    running[0].kill()
     process.wait()
-    return f"1 of {len(tasks)} workers killed; "
+    return f"1 of {len(running)} workers killed; "
+
+
+def tasks() -> list[psutil.Process]:
+    """The processes that have a task."""
+    return [p for p in psutil.process_iter() if TASK_NAME in " ".join(p.cmdline())]
 
 
 def kill_node(cluster: Any, command: list[str], parts: Path) -> str:
@@ -206,6 +219,76 @@ def kill_driver(_: Any, command: list[str], parts: Path) -> str:
     done = committed(parts)
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return f"killed with {done} parts done; then "
+
+
+def simulated(run: Run, n_rows: int) -> None:
+    """Real runs on simulated nodes, and what the simulator says of them."""
+    n_slots = available_threads()
+    of_slot = rates(run, n_slots)
+    print(", ".join(f"{name} {value:,.2f}" for name, value in of_slot.items()))
+    print(f"{'':44}{'real s':>8}{'simulated s':>13}{'real, simulated starts':>25}")
+    for part_rows in (n_rows // 48, n_rows // 12, n_rows // 6):
+        whole_s = predict(n_rows, part_rows, n_nodes=n_slots, slots=1, **of_slot).wall_s
+        for name, at in (
+            ("", {}),
+            (", a process killed", {"process_kills_s": [whole_s / 2]}),
+            (", a node killed", {"node_kills_s": [whole_s / 2]}),
+        ):
+            real_s, attempts = killed(run, part_rows, **at)
+            said = predict(n_rows, part_rows, n_nodes=n_slots, slots=1, **at, **of_slot)
+            told = f"parts of {part_rows:,} rows{name}"
+            starts = f"{attempts}, {said.counts.attempts}"
+            print(f"{told:44}{real_s:8.1f}{said.wall_s:13.1f}{starts:>25}", flush=True)
+
+
+def rates(run: Run, n_slots: int) -> dict[str, float]:
+    """Of a slot while all others run, from jobs of one part and of several for each."""
+    few, many, several = 500, 2500, 6
+    with nodes() as cluster:
+        options = ["--engine", "ray", "--ray-address", cluster.address, "--check-rows", "0"]
+
+        def took(n_parts: int, part_rows: int) -> float:
+            rows = ["--limit", str(n_parts * n_slots * part_rows), "--part-rows", str(part_rows)]
+            return float(run.whole("rates", *options, *rows)["process_s"])
+
+        took(1, few)  # what is cached from now on
+        few_s, many_s, several_s = took(1, few), took(1, many), took(several, few)
+    rate = (many - few) / (many_s - few_s)
+    part_s = (several_s - few_s) / (several - 1)
+    # A process that takes the place of another one begins as a command does.
+    load_s = run.whole("rates", "--limit", "1")["process_s"]
+    return {
+        "rows_per_s": rate,
+        "drain_s": max(part_s - few / rate, 0.0),
+        "load_s": load_s,
+        "start_s": max(few_s - part_s - load_s, 0.0),
+    }
+
+
+def killed(
+    run: Run,
+    part_rows: int,
+    process_kills_s: Sequence[float] = (),
+    node_kills_s: Sequence[float] = (),
+) -> tuple[float, int]:
+    """A real run in which something is killed at a time: its seconds, and starts of parts."""
+    output = run.output("killed")
+    with nodes() as cluster:
+        options = ["--engine", "ray", "--ray-address", cluster.address, "--check-rows", "0"]
+        start_s = time.perf_counter()
+        process = subprocess.Popen(
+            run.command(output, *options, "--part-rows", str(part_rows)),
+            stderr=subprocess.DEVNULL,
+        )
+        for at_s in [*process_kills_s, *node_kills_s]:
+            time.sleep(max(at_s - (time.perf_counter() - start_s), 0.0))
+            if process_kills_s:
+                tasks()[0].kill()
+            else:
+                cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+        process.wait()
+        real_s = time.perf_counter() - start_s
+    return real_s, int(found(output)["cluster"]["attempts"])
 
 
 if __name__ == "__main__":
