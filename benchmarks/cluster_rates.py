@@ -117,7 +117,7 @@ def slot_rates(scratch: Path, model: str, size: str, dtype: str, threads: int) -
         check_rows=0,
     )
     with input_files(settings.input) as files, open_output(settings, files) as output:
-        job, _ = plan_job(settings, files, Clock(), 1)
+        job, _ = plan_job(settings, files, Clock())
         output.begin(job.key, job.plan, job.schema)
         shared = PartsOnNodes(job, *output.shared())
         cache = folder / "cache"

@@ -24,12 +24,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.cluster_model import Found
 from benchmarks.memory import short_rows
 from benchmarks.simulated_cluster import predict
 from runner.settings import available_threads
@@ -221,28 +222,52 @@ def kill_driver(_: Any, command: list[str], parts: Path) -> str:
     return f"killed with {done} parts done; then "
 
 
+class Rates(NamedTuple):
+    """Of a slot while all others run, and of the driver; as `predict` takes them."""
+
+    rows_per_s: float
+    drain_s: float
+    load_s: float
+    start_s: float
+
+
 def simulated(run: Run, n_rows: int) -> None:
     """Real runs on simulated nodes, and what the simulator says of them."""
     n_slots = available_threads()
-    of_slot = rates(run, n_slots)
-    print(", ".join(f"{name} {value:,.2f}" for name, value in of_slot.items()))
+    found = rates(run, n_slots)
+
+    def said(part_rows: int, process_kills_s: list[float], node_kills_s: list[float]) -> Found:
+        return predict(
+            n_rows,
+            part_rows,
+            n_nodes=n_slots,
+            slots=1,
+            rows_per_s=found.rows_per_s,
+            drain_s=found.drain_s,
+            load_s=found.load_s,
+            start_s=found.start_s,
+            process_kills_s=process_kills_s,
+            node_kills_s=node_kills_s,
+        )
+
+    print(", ".join(f"{name} {value:,.2f}" for name, value in found._asdict().items()))
     print(f"{'':44}{'real s':>8}{'simulated s':>13}{'real, simulated starts':>25}")
     for part_rows in (n_rows // 48, n_rows // 12, n_rows // 6):
-        whole_s = predict(n_rows, part_rows, n_nodes=n_slots, slots=1, **of_slot).wall_s
-        for name, at in (
-            ("", {}),
-            (", a process killed", {"process_kills_s": [whole_s / 2]}),
-            (", a node killed", {"node_kills_s": [whole_s / 2]}),
+        half_s = said(part_rows, [], []).wall_s / 2
+        for name, process_kills_s, node_kills_s in (
+            ("", [], []),
+            (", a process killed", [half_s], []),
+            (", a node killed", [], [half_s]),
         ):
-            real_s, attempts = killed(run, part_rows, **at)
-            said = predict(n_rows, part_rows, n_nodes=n_slots, slots=1, **at, **of_slot)
+            real_s, attempts = killed(run, part_rows, process_kills_s, node_kills_s)
+            of_it = said(part_rows, process_kills_s, node_kills_s)
             told = f"parts of {part_rows:,} rows{name}"
-            starts = f"{attempts}, {said.counts.attempts}"
-            print(f"{told:44}{real_s:8.1f}{said.wall_s:13.1f}{starts:>25}", flush=True)
+            starts = f"{attempts}, {of_it.counts.attempts}"
+            print(f"{told:44}{real_s:8.1f}{of_it.wall_s:13.1f}{starts:>25}", flush=True)
 
 
-def rates(run: Run, n_slots: int) -> dict[str, float]:
-    """Of a slot while all others run, from jobs of one part and of several for each."""
+def rates(run: Run, n_slots: int) -> Rates:
+    """From jobs of one part and of several for each slot."""
     few, many, several = 500, 2500, 6
     with nodes() as cluster:
         options = ["--engine", "ray", "--ray-address", cluster.address, "--check-rows", "0"]
@@ -257,19 +282,12 @@ def rates(run: Run, n_slots: int) -> dict[str, float]:
     part_s = (several_s - few_s) / (several - 1)
     # A process that takes the place of another one begins as a command does.
     load_s = run.whole("rates", "--limit", "1")["process_s"]
-    return {
-        "rows_per_s": rate,
-        "drain_s": max(part_s - few / rate, 0.0),
-        "load_s": load_s,
-        "start_s": max(few_s - part_s - load_s, 0.0),
-    }
+    drain_s = max(part_s - few / rate, 0.0)
+    return Rates(rate, drain_s, load_s, max(few_s - part_s - load_s, 0.0))
 
 
 def killed(
-    run: Run,
-    part_rows: int,
-    process_kills_s: Sequence[float] = (),
-    node_kills_s: Sequence[float] = (),
+    run: Run, part_rows: int, process_kills_s: Sequence[float], node_kills_s: Sequence[float]
 ) -> tuple[float, int]:
     """A real run in which something is killed at a time: its seconds, and starts of parts."""
     output = run.output("killed")

@@ -67,8 +67,8 @@ __all__ = ["cli"]
     "--cpus-per-task",
     type=click.IntRange(min=1, max=MOST_THREADS),
     metavar="N",
-    help="With engine ray: CPUs of a task, and its threads.  [default: the job file's, or 4, or "
-    "all of a node that has fewer]",
+    help="With engine ray: CPUs of a task, and its threads.  [default: the job file's, or 1, or "
+    "what leaves each process the memory that the model needs]",
 )
 @click.option("--no-report", is_flag=True, help="Make no report.html.")
 def eval_command(job: Path, *, dry_run: bool, bless: str | None, **options: Any) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from reference import Model
+from runner.batch_size import process_bytes
 from runner.checker import Checker
 from runner.cluster.dispatch import Cluster, Counts, Dispatch, Failure, reasons
 from runner.cluster.node_model import NodeModel, from_anywhere
@@ -163,7 +164,9 @@ def connected(spec: JobSpec) -> Iterator[Callable[[Model], Nodes]]:
         from runner.cluster.ray_cluster import RayCluster, good_cpus_per_task  # noqa: PLC0415
 
         def nodes_of(model: Model) -> Nodes:
-            cpus = spec.cpus_per_task or good_cpus_per_task()
+            cpus = spec.cpus_per_task or good_cpus_per_task(
+                spec.memory or process_bytes(model.hparams, spec.dtype)
+            )
             on_nodes = ModelOnNodes(
                 NodeModel(
                     from_anywhere(spec.model),

@@ -14,6 +14,10 @@ MOST_SIZE = 512
 STEPS = 5  # timed at each size
 GAIN = 1.15  # in tokens per second, that makes twice the size worth its memory
 HEADROOM_BYTES = 256 << 20  # for what a step computes, rows in flight, Python itself
+# What a process was seen to take of 124M's shapes and of the bundled model's, mapped weights and 64
+# rows together included (benchmarks/cluster_simulation.py): of the program, and for a parameter.
+PROGRAM_BYTES = 200 << 20
+PARAMETER_BYTES = {"float32": 11.0, "int8": 4.0}
 SHARE = 0.5  # of the memory that is free at the start, without `--memory`
 CGROUP_LIMITS = (
     "/sys/fs/cgroup/memory.max",
@@ -94,6 +98,13 @@ def cache_bytes(
             f"{_shown(used + least + HEADROOM_BYTES)}, or take a smaller model."
         )
     return budget
+
+
+def process_bytes(hparams: HParams, dtype: str) -> int:
+    """About what a process takes that runs a model, to tell how many fit on a machine."""
+    n_embd = hparams["n_embd"]
+    n_params = n_embd * (12 * hparams["n_layer"] * n_embd + hparams["n_vocab"])
+    return PROGRAM_BYTES + int(PARAMETER_BYTES[dtype] * n_params)
 
 
 def available_bytes() -> int:

@@ -102,8 +102,8 @@ def job_options(command: F) -> F:
             "--cpus-per-task",
             type=click.IntRange(min=1),
             metavar="N",
-            help="With --engine ray: CPUs of a task, and its threads.  [default: 4, or all of a "
-            "node that has fewer]",
+            help="With --engine ray: CPUs of a task, and its threads.  [default: 1, or what leaves "
+            "each process the memory that the model needs]",
         ),
         click.option(
             "--ray-address",

@@ -1,6 +1,6 @@
 """What is to be done: inputs -> parts with fixed rows, and what all of them follow from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -87,7 +87,10 @@ class PlannedJob:
 
 
 def plan_job(
-    settings: RunSettings, files: Sequence[Place], clock: Clock, n_at_a_time: int | None
+    settings: RunSettings,
+    files: Sequence[Place],
+    clock: Clock,
+    n_at_a_time: Callable[[Model], int] | None = None,
 ) -> tuple[PlannedJob, Model]:
     """Look at all that a job takes, before anything is done.
 
@@ -99,8 +102,8 @@ def plan_job(
         Its inputs.
     clock : Clock
         Measures how long the model takes to load.
-    n_at_a_time : int or None
-        Parts that a cluster does at a time.
+    n_at_a_time : callable, optional
+        Parts of a model that a cluster does at a time.
 
     Raises
     ------
@@ -125,7 +128,7 @@ def plan_job(
         )
     rows = shard_rows(source.n_rows, settings.shard)
     part_rows = settings.part_rows or good_part_rows(
-        model.hparams, settings.max_new_tokens, len(rows), n_at_a_time
+        model.hparams, settings.max_new_tokens, len(rows), n_at_a_time and n_at_a_time(model)
     )
     job = PlannedJob(
         settings,

@@ -7,6 +7,8 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from reference import Model
+
 from .clock import Clock
 from .errors import SettingsError
 from .garbage import rare_collections
@@ -77,8 +79,11 @@ def run(settings: RunSettings) -> RunReport:
     return report
 
 
+Loop = tuple[Callable[..., Outcome], Callable[[Model], int] | None]
+
+
 @contextmanager
-def _engine(settings: RunSettings) -> Iterator[tuple[Callable[..., Outcome], int | None]]:
+def _engine(settings: RunSettings) -> Iterator[Loop]:
     """What does the parts, and how many a cluster does at a time; Ray is connected meanwhile."""
     if settings.engine == "local":
         yield do_here, None
@@ -88,7 +93,7 @@ def _engine(settings: RunSettings) -> Iterator[tuple[Callable[..., Outcome], int
     with open_ray(settings.ray_address) as is_ours:
         from .cluster.drive import do_on_nodes, n_slots  # noqa: PLC0415
 
-        yield partial(do_on_nodes, grows=not is_ours), n_slots(settings)
+        yield partial(do_on_nodes, grows=not is_ours), partial(n_slots, settings)
 
 
 def refuse_metrics(settings: RunSettings, files: Sequence[Place]) -> None:

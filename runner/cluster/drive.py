@@ -9,6 +9,7 @@ from typing import Any
 from reference import Model
 from reference.progress import say
 
+from ..batch_size import process_bytes
 from ..clock import Clock
 from ..effort import Effort, Figures
 from ..errors import ClusterError
@@ -28,16 +29,21 @@ from .part_task import HowFar, PartsOnNodes, PartTask, do_part
 from .ray_cluster import RayCluster, good_cpus_per_task, slots_now
 
 
-def n_slots(settings: RunSettings) -> int:
+def n_slots(settings: RunSettings, model: Model) -> int:
     """Tasks that the nodes which are there now can run at a time."""
-    cpus_per_task = settings.cpus_per_task or good_cpus_per_task()
-    return sum(slots_now(cpus_per_task, settings.memory).values())
+    return sum(slots_now(_cpus_per_task(settings, model), settings.memory).values())
+
+
+def _cpus_per_task(settings: RunSettings, model: Model) -> int:
+    if settings.cpus_per_task is not None:
+        return settings.cpus_per_task
+    return good_cpus_per_task(settings.memory or process_bytes(model.hparams, settings.dtype))
 
 
 def do_on_nodes(
     job: PlannedJob,
     files: Sequence[Place],
-    model: Model,  # noqa: ARG001 - each process of a node loads it for itself
+    model: Model,
     todo: Sequence[Part],
     output: Output,
     clock: Clock,  # noqa: ARG001
@@ -62,7 +68,7 @@ def do_on_nodes(
         Where a signal came. Parts that are done count.
     """
     settings = job.settings
-    cpus_per_task = settings.cpus_per_task or good_cpus_per_task()
+    cpus_per_task = _cpus_per_task(settings, model)
     place, name = output.shared()
     on_nodes = PartsOnNodes(_as_on_nodes(job, cpus_per_task), place, name)
     parts = {part.number: part for part in todo}

@@ -21,7 +21,7 @@ from ..messages import cut, printable
 from . import shipped
 from .dispatch import Attempt, Begun, Ended, Failure, Fault
 
-CPUS_PER_TASK = 4  # where nothing else is asked for and a node has as many
+CPUS_PER_TASK = 4  # where nothing is asked for, and no node is there to be looked at
 TELL_S = 2.0  # how often a task says how far it is
 TOLD_PER_S = 500  # by all tasks together, at most
 LOOK_S = 1.0  # how often to look which nodes there are, and how far tasks are
@@ -41,10 +41,17 @@ TaskFunction = Callable[[Any, Any, shipped.Here], Any]
 cloudpickle.register_pickle_by_value(shipped)
 
 
-def good_cpus_per_task() -> int:
-    """CPUs of a task that suit the nodes which are there now."""
-    largest = max((node["Resources"].get("CPU", 0) for node in _live_nodes()), default=0)
-    return min(CPUS_PER_TASK, int(largest)) or CPUS_PER_TASK
+def good_cpus_per_task(process_bytes: int) -> int:
+    """CPUs of a task: one, or as many as leave each process the memory that it needs.
+
+    As many processes as there are cores do more than fewer ones with more threads: docs/scale.md.
+    """
+    found = []
+    for node in _live_nodes():
+        if cpus := int(node["Resources"].get("CPU", 0)):
+            n_fit = max(int(node["Resources"].get("memory", 0)) // process_bytes, 1)
+            found.append(-(-cpus // n_fit))
+    return max(found, default=CPUS_PER_TASK)
 
 
 def slots_now(cpus_per_task: int, memory_bytes: int | None) -> dict[str, int]:

@@ -11,8 +11,10 @@ from click.testing import CliRunner
 
 pytest.importorskip("ray")
 
+from reference import HParams
+from runner.batch_size import process_bytes
 from runner.cli import cli
-from runner.cluster import drive, ray_session
+from runner.cluster import drive, ray_cluster, ray_session
 from runner.cluster.dispatch import Attempt, Begun, Ended, Failure, Fault
 from runner.cluster.node_model import from_anywhere
 from runner.cluster.part_task import HowFar
@@ -88,7 +90,7 @@ def do(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ray_session, "open_ray", connected)
     monkeypatch.setattr(drive, "RayCluster", Here)
-    monkeypatch.setattr(drive, "good_cpus_per_task", lambda: 1)
+    monkeypatch.setattr(drive, "good_cpus_per_task", lambda _: 1)
     monkeypatch.setattr(drive, "slots_now", lambda *_: {"here": 2})
     lines = [json.dumps({"prompt": f"one two {n}"}) + "\n" for n in range(24)]
     (tmp_path / "in.jsonl").write_text("".join(lines))
@@ -267,3 +269,31 @@ def test_a_link_to_a_model_is_sent_as_it_is_called(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert from_anywhere("models") == str(tmp_path / "models")
     assert from_anywhere("124M") == "124M"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "cpus"),
+    [
+        ([(32, 128)], 1),
+        ([(32, 20)], 2),  # as 16 processes and their room leave something of it
+        ([(32, 128), (8, 2)], 4),  # the tightest node tells
+        ([(2, 2)], 1),
+        ([(4, 0.5)], 4),  # not one has room: it gets the whole node
+        ([(0, 4)], 4),  # a head
+        ([], 4),
+    ],
+)
+def test_a_task_has_one_cpu_or_what_leaves_each_process_its_memory(monkeypatch, nodes, cpus):
+    found = [
+        {"Resources": {"CPU": float(n), "memory": gib * 2**30}, "Alive": True} for n, gib in nodes
+    ]
+    monkeypatch.setattr(ray_cluster, "_live_nodes", lambda: found)
+    assert ray_cluster.good_cpus_per_task(1 << 30) == cpus
+
+
+def test_a_process_takes_more_of_a_larger_model():
+    small = HParams(n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_layer=12)
+    large = HParams(n_vocab=50257, n_ctx=1024, n_embd=1600, n_head=25, n_layer=48)
+    assert 1.4e9 < process_bytes(small, "float32") < 1.7e9
+    assert 0.6e9 < process_bytes(small, "int8") < 0.8e9
+    assert 15e9 < process_bytes(large, "float32") < 20e9

@@ -34,7 +34,7 @@ def begun(tmp_path, **settings):
         memory=1 << 30, **settings,
     )  # fmt: skip
     with input_files(asked.input) as files, open_output(asked, files) as output:
-        job, _ = plan_job(asked, files, Clock(), 1)
+        job, _ = plan_job(asked, files, Clock())
         output.begin(job.key, job.plan, job.schema)
         yield PartsOnNodes(job, *output.shared())
 

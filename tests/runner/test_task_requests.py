@@ -23,7 +23,7 @@ def test_a_task_makes_no_more_requests(store, monkeypatch, name):
         f"s3://{BUCKET}/in.jsonl", f"s3://{BUCKET}/{name}", max_new_tokens=1, part_rows=10
     )
     with input_files(settings.input) as files, open_output(settings, files) as output:
-        job, _ = plan_job(settings, files, Clock(), 1)
+        job, _ = plan_job(settings, files, Clock())
         output.begin(job.key, job.plan, job.schema)
         here = SimpleNamespace(share=1.0, tell=lambda _: None)
         shared = PartsOnNodes(job, *output.shared())
