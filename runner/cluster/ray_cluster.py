@@ -172,7 +172,9 @@ class RayCluster:
         ref = self._drop(attempt)
         self._begun.pop(attempt, None)
         self._cancelled.append(ref)
-        ray.cancel(ref, force=False)
+        # Not by `ray.cancel`: a task that ends at that very moment makes Ray 2.60 abort the driver
+        # ("Tried to complete task that was not pending").
+        self._tally.drop.remote((attempt.task, attempt.number))
 
     def look_for_room(self, *, grows: bool) -> None:
         """See that there is a node for a task; where nodes may come, say what is waited for.

@@ -29,6 +29,12 @@ def installed() -> dict[str, str]:
     return found
 
 
+class UnwantedError(Exception):
+    """The driver has no use for a task any more."""
+
+    fault = LOST
+
+
 class Here:
     """What a task knows of where it runs.
 
@@ -42,6 +48,7 @@ class Here:
         self, attempt: Attempt, node_id: str, share: float, tally: Any, tell_s: float
     ) -> None:
         self.share = share
+        self._answer = tally.tell.remote(attempt, (node_id, None))
         self._tell_s = tell_s
         self._attempt = attempt
         self._node_id = node_id
@@ -49,10 +56,30 @@ class Here:
         self._told_s = time.monotonic()
 
     def tell(self, found: Callable[[], Any]) -> None:
-        """Say how far the task is; asked for only now and then."""
+        """Say how far the task is; asked for only now and then.
+
+        Raises
+        ------
+        UnwantedError
+            Where the driver has no use for it any more.
+        """
         if (now_s := time.monotonic()) - self._told_s >= self._tell_s:
             self._told_s = now_s
-            self._tally.tell.remote(self._attempt, (self._node_id, found()))
+            self.see_that_it_is_wanted()
+            self._answer = self._tally.tell.remote(self._attempt, (self._node_id, found()))
+
+    def see_that_it_is_wanted(self, wait_s: float = 0) -> None:
+        """Hear what was answered to the last word."""
+        import ray  # noqa: PLC0415 - here only its types would be known
+
+        if not ray.wait([self._answer], timeout=wait_s)[0]:
+            return
+        try:
+            is_wanted = ray.get(self._answer)
+        except ray.exceptions.RayError:  # nobody is there to tell
+            return
+        if not is_wanted:
+            raise UnwantedError("it is of no use any more")
 
 
 def run_task(
@@ -87,7 +114,6 @@ def run_task(
 
     start_s = time.monotonic()
     node_id = ray.get_runtime_context().get_node_id()
-    began = tally.tell.remote(attempt, (node_id, None))
     if "cpus" not in _loaded:
         of_node = [n["Resources"] for n in ray.nodes() if n["NodeID"] == node_id and n["Alive"]]
         _loaded["cpus"] = max([cpus, *(found.get("CPU", 0) for found in of_node)])
@@ -110,8 +136,8 @@ def run_task(
             return ended(LOST, f"what the driver sent did not come: {e}")
         cause = getattr(e, "client_exc", e)  # what Ray wraps
         return ended(NODE, f"cannot load picobatch: {cause!r}; expected it as it is on the driver.")
-    ray.wait([began], timeout=TOLD_S)  # it is known where it was, should this process die of it
     try:
+        here.see_that_it_is_wanted(TOLD_S)  # and known where it is, should this process die of it
         return ended(None, function(payload, argument, here))
     except Exception as e:  # noqa: BLE001 - told with all that is known
         if (fault := getattr(e, "fault", None)) is None:
@@ -120,13 +146,23 @@ def run_task(
 
 
 class Tally:
-    """An actor: what the tasks that run said last."""
+    """An actor: what the tasks that run said last, and which are of no use any more."""
 
     def __init__(self) -> None:
         self._told: dict[Attempt, Told] = {}
+        self._unwanted: set[Attempt] = set()
 
-    def tell(self, attempt: Attempt, told: Told) -> None:
+    def tell(self, attempt: Attempt, told: Told) -> bool:
+        """Hear of a task; returns whether it is wanted."""
+        if attempt in self._unwanted:
+            return False
         self._told[attempt] = told
+        return True
+
+    def drop(self, attempt: Attempt) -> None:
+        """Let a task end when it is heard of next."""
+        self._unwanted.add(attempt)
+        self._told.pop(attempt, None)
 
     def read(self, ended: Collection[Attempt]) -> dict[Attempt, Told]:
         """All of it, but for attempts that ended."""

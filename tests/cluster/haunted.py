@@ -237,16 +237,22 @@ class Gate:
 
 WAIT_AT_THE_GATE = """
 def wait_at_the_gate(number):
-    import os, pathlib, time
+    import os, pathlib, sys, time
     if number < {first}:
         return
     gate = pathlib.Path({folder!r})
     node = os.environ["HAUNTED"].removesuffix("/")[-1]
     (gate / f"{{number}}-{{node}}-{{os.getpid()}}").touch()
+    frame = sys._getframe()  # a task that is at work says now and then how far it is
+    while frame is not None and not hasattr(frame.f_locals.get("here"), "tell"):
+        frame = frame.f_back
+    here = frame and frame.f_locals["here"]
     while not any((gate / name).exists() for name in ("open", f"open {{node}}")):
+        time.sleep(0.02)
         try:
-            time.sleep(0.02)
-        except KeyboardInterrupt:
+            if here:
+                here.tell(lambda: None)
+        except Exception:
             if not {stubborn}:
                 raise
             (gate / "asked to stop").touch()

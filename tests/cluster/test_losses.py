@@ -39,7 +39,9 @@ def test_a_node_that_is_killed(nodes, begin, gate, job, point):
     gate.open()
     report = running.result(PATIENCE_S)
     see_that_all_is_there(report, output, expected)
-    assert (report.cluster["losses"], report.cluster["failures"]) == (1, 0)
+    # Twice where the part was begun there again before Ray knew.
+    assert report.cluster["losses"] in (1, 2)
+    assert report.cluster["failures"] == 0
 
 
 def test_a_node_that_comes_takes_parts(nodes, begin, gate, job):
