@@ -1,6 +1,5 @@
 """Any job, cut, mixed and squeezed in any way: what a row gets is what it got at first."""
 
-import importlib
 import json
 import tempfile
 from pathlib import Path
@@ -9,9 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner import ExitCode, RunSettings, run
-
-stage = importlib.import_module("runner.run")  # the module, not the function in its place
+from runner import ExitCode, RunSettings, process, run
 
 WORDS = [
     "one",
@@ -69,8 +66,8 @@ def complete(rows, most_tokens, **options):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         source, output = Path(folder) / "in.jsonl", Path(folder) / "out.jsonl"
         source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        room = lambda hparams, token_bytes, memory: most_tokens * token_bytes
-        patch.setattr(stage, "cache_bytes", room)
+        room = lambda hparams, token_bytes, memory, share: most_tokens * token_bytes
+        patch.setattr(process, "cache_bytes", room)
         report = run(RunSettings(str(source), str(output), **options))
         assert report.exit_code in (ExitCode.DONE, ExitCode.BAD_ROWS)
         found = [json.loads(line) for line in output.read_text().splitlines()]

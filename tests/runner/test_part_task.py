@@ -31,7 +31,7 @@ def begun(tmp_path, **settings):
     prompts.write_text('{"prompt": "a b"}\n' * 4)
     asked = RunSettings(
         str(prompts), str(tmp_path / "out.jsonl"), part_rows=2, max_new_tokens=2, threads=1,
-        memory=1 << 30, **settings,
+        memory=8 << 30, **settings,
     )  # fmt: skip
     with input_files(asked.input) as files, open_output(asked, files) as output:
         job, _ = plan_job(asked, files, Clock())
