@@ -84,6 +84,6 @@ def test_two_signals_in_a_row(laws, new_job):
         outcome = child.outcome()
         # A second SIGINT is what Python makes of it: the command says that it was aborted.
         assert outcome.code in {128 + number, 1, 3, INTERRUPTED, -number}, outcome
-        assert "runner/" not in outcome.said, "a traceback of ours"
+        assert "runner/" not in outcome.said, f"a traceback of ours: {outcome.said}"
         laws.tally["jobs stopped by two signals"] += 1
         laws.ends_well(job, None if outcome.code != 3 else outcome)
