@@ -96,7 +96,7 @@ def do(tmp_path, monkeypatch):
     (tmp_path / "in.jsonl").write_text("".join(lines))
 
     def job(name="out.jsonl", engine="ray", **settings):
-        more = {"max_new_tokens": 3, "part_rows": 4, "memory": 1 << 30} | settings
+        more = {"max_new_tokens": 3, "part_rows": 4, "memory": 8 << 30} | settings
         source, output = str(tmp_path / "in.jsonl"), str(tmp_path / name)
         return run(RunSettings(source, output, engine=engine, **more))
 
@@ -178,7 +178,7 @@ def test_settings_hold_on_any_node(do, tmp_path, monkeypatch):
     found = on_nodes.job.settings
     assert found.threads == cpus_per_task == 1
     assert found.models_dir == str(tmp_path / "models")
-    assert memory == 1 << 30
+    assert memory == 8 << 30
 
 
 def test_parts_that_fail_for_good_are_done_by_the_next_run(do, tmp_path, monkeypatch):
