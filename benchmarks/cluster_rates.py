@@ -37,8 +37,9 @@ from benchmarks.random_checkpoint import write_huggingface
 from benchmarks.simulated_cluster import simulate
 from reference import HParams
 from runner.clock import Clock
-from runner.cluster.dispatch import Attempt, Begun, Dispatch, Ended
+from runner.cluster.dispatch import Dispatch
 from runner.cluster.part_task import PartsOnNodes, PartTask, do_part
+from runner.cluster.tasks import Attempt, Begun, Ended
 from runner.folder_access import open_folder
 from runner.inputs import input_files
 from runner.job_folder import file_hash

@@ -18,7 +18,8 @@ import numpy as np
 
 from benchmarks.cluster_model import Found, Nodes, Rows, Slot, Store
 from reference import PicobatchError
-from runner.cluster.dispatch import Attempt, Begun, Dispatch, Ended, Failure, Fault, Rules
+from runner.cluster.dispatch import Dispatch, Rules
+from runner.cluster.tasks import Attempt, Begun, Ended, Failure, Fault
 
 HOUR_S = 3600.0
 LOST = PicobatchError("its node went away")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from reference import Model
-from runner.batch_size import process_bytes
 from runner.checker import Checker
-from runner.cluster.dispatch import Cluster, Counts, Dispatch, Failure, reasons
+from runner.cluster.dispatch import Counts, Dispatch, reasons
 from runner.cluster.node_model import NodeModel, from_anywhere
+from runner.cluster.tasks import Cluster, Failure
 from runner.engine_scorer import Ids
 from runner.errors import TaskError
 from runner.interrupts import Interrupts
@@ -164,9 +164,7 @@ def connected(spec: JobSpec) -> Iterator[Callable[[Model], Nodes]]:
         from runner.cluster.ray_cluster import RayCluster, good_cpus_per_task  # noqa: PLC0415
 
         def nodes_of(model: Model) -> Nodes:
-            cpus = spec.cpus_per_task or good_cpus_per_task(
-                spec.memory or process_bytes(model.hparams, spec.dtype)
-            )
+            cpus = spec.cpus_per_task or good_cpus_per_task(model.hparams, spec.dtype, spec.memory)
             on_nodes = ModelOnNodes(
                 NodeModel(
                     from_anywhere(spec.model),

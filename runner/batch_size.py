@@ -5,7 +5,7 @@ from statistics import median
 
 import psutil
 
-from reference import HParams
+from reference import HParams, param_count
 
 from .errors import SettingsError
 
@@ -102,9 +102,7 @@ def cache_bytes(
 
 def process_bytes(hparams: HParams, dtype: str) -> int:
     """About what a process takes that runs a model, to tell how many fit on a machine."""
-    n_embd = hparams["n_embd"]
-    n_params = n_embd * (12 * hparams["n_layer"] * n_embd + hparams["n_vocab"])
-    return PROGRAM_BYTES + int(PARAMETER_BYTES[dtype] * n_params)
+    return PROGRAM_BYTES + int(PARAMETER_BYTES[dtype] * param_count(hparams))
 
 
 def available_bytes() -> int:

@@ -7,6 +7,10 @@ class InputError(PicobatchError):
     """The input as a whole cannot be read."""
 
 
+class BadRowError(InputError):
+    """A row is bad under `--on-error fail`."""
+
+
 class NoColumnError(InputError):
     """No file of the input has a column that is asked for.
 
@@ -25,10 +29,6 @@ class NoColumnError(InputError):
 
 class OutputError(PicobatchError):
     """The output cannot be written, or must not be."""
-
-
-class BadRowError(InputError):
-    """A row is bad under `--on-error fail`."""
 
 
 class ClusterError(PicobatchError):

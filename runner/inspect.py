@@ -12,9 +12,10 @@ import pyarrow as pa
 from exporter import open_package
 
 from .errors import InputError
-from .messages import counted, cut, printable
+from .messages import cut, printable
 from .places import READ_ONLY, Place, explained, place_of, scheme_of, shown_place
 from .provenance import read_provenance
+from .report import places_in_words
 from .store_errors import StoreError
 from .tables import table
 from .writer import read_rows
@@ -179,11 +180,7 @@ def _engine(found: dict[str, Any]) -> str:
 def _cluster_lines(cluster: dict[str, Any] | None) -> list[str]:
     if cluster is None:
         return []
-    return [
-        f"cluster      {counted(cluster['nodes'], 'node')}, "
-        f"{counted(cluster['tasks_at_a_time'], 'task')} of "
-        f"{counted(cluster['cpus_per_task'], 'CPU')} at a time; the engine's figures are a task's"
-    ]
+    return [f"cluster      {places_in_words(cluster)}; the engine's figures are a task's"]
 
 
 def _loss(int8: dict[str, Any]) -> str:

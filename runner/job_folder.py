@@ -3,9 +3,9 @@
 A part is a file of finished rows and a record beside it, which is written after it: a part without
 a record, or that is not what its record says, is not there. The file is named after its content, so
 that a part which two processes do at once, with other bits maybe, is one of both in the end and
-never a mixture. `job.json` says what the parts follow
-from, and each record names that job and its rows. It is written first, says in the end which file
-the output will be, and is removed last: at any instant the folder tells how far the job came.
+never a mixture. `job.json` says what the parts follow from, and each record names that job and its
+rows. It is written first, says in the end which file the output will be, and is removed last: at
+any instant the folder tells how far the job came.
 """
 
 import contextlib
@@ -36,8 +36,8 @@ from .store_errors import StoreError
 FOLDER_SUFFIX = ".parts"
 JOB, ANSWERS, LOCK = "job.json", "answers.json", "lock"
 PART = "part-"  # which file, which record
-PART_FILE = re.compile(rf"{PART}(\d+)(-[0-9a-f]+)?\.")
-RECORD = re.compile(rf"{PART}(\d+)\.json")
+PART_FILE = re.compile(rf"{PART}\d+(-[0-9a-f]+)?\.")  # records too
+RECORD = re.compile(rf"{PART}\d+\.json")
 STAGED = "tmp-"  # files that are being written
 HASHED_BYTES = 1 << 20  # at a time
 READERS = 16  # records that are read at a time: a store takes a while for each

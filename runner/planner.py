@@ -1,7 +1,7 @@
 """What is to be done: inputs -> parts with fixed rows, and what all of them follow from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -49,10 +49,6 @@ class PlannedJob:
     key: dict[str, Any]
     plan: Plan
     schema: pa.Schema
-
-    def with_part_rows(self, part_rows: int) -> "PlannedJob":
-        """The same in parts of so many rows, as it was begun with."""
-        return replace(self, plan=Plan(self.plan.rows, part_rows))
 
     def cost(self, part: Part) -> float:
         """About how long a part takes, in tokens of prompts: rows that generate are the most of it.

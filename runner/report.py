@@ -235,12 +235,18 @@ class RunReport:
 def cluster_in_words(found: Mapping[str, Any], n: int, what: str) -> str:
     """What a cluster did for so many parts, or whatever its tasks were."""
     return (
-        f"cluster: {counted(found['nodes'], 'node')}, "
-        f"{counted(found['tasks_at_a_time'], 'task')} of "
-        f"{counted(found['cpus_per_task'], 'CPU')} at a time; "
+        f"cluster: {places_in_words(found)}; "
         f"{counted(found['attempts'], 'start')} of {counted(n, what)}: "
         f"{found['losses']:,} lost with a node, {found['failures']:,} failed, "
         f"{found['spares']:,} to help out late ones"
+    )
+
+
+def places_in_words(cluster: Mapping[str, Any]) -> str:
+    """How large a cluster was."""
+    return (
+        f"{counted(cluster['nodes'], 'node')}, {counted(cluster['tasks_at_a_time'], 'task')} of "
+        f"{counted(cluster['cpus_per_task'], 'CPU')} at a time"
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 from reference import Model
 from reference.progress import say
 
-from ..batch_size import process_bytes
 from ..clock import Clock
 from ..effort import Effort, Figures
 from ..errors import ClusterError
@@ -23,7 +22,7 @@ from ..planner import PlannedJob
 from ..process import DonePart, Samples
 from ..progress import Progress
 from ..settings import RunSettings
-from .dispatch import Attempt, Dispatch, reasons
+from .dispatch import Dispatch, reasons
 from .node_model import from_anywhere
 from .part_task import HowFar, PartsOnNodes, PartTask, do_part
 from .ray_cluster import RayCluster, good_cpus_per_task, slots_now
@@ -35,9 +34,9 @@ def n_slots(settings: RunSettings, model: Model) -> int:
 
 
 def _cpus_per_task(settings: RunSettings, model: Model) -> int:
-    if settings.cpus_per_task is not None:
-        return settings.cpus_per_task
-    return good_cpus_per_task(settings.memory or process_bytes(model.hparams, settings.dtype))
+    return settings.cpus_per_task or good_cpus_per_task(
+        model.hparams, settings.dtype, settings.memory
+    )
 
 
 def do_on_nodes(
@@ -199,8 +198,7 @@ class _SoFar:
     def _running(self) -> dict[int, HowFar]:
         """By task: of two attempts the one that is further."""
         found: dict[int, HowFar] = {}
-        told: Mapping[Attempt, HowFar] = self._cluster.told()
-        for attempt, how in told.items():
+        for attempt, how in self._cluster.told().items():
             if attempt.task not in found or how.rows > found[attempt.task].rows:
                 found[attempt.task] = how
         return found

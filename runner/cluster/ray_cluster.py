@@ -14,12 +14,14 @@ from ray import cloudpickle
 from ray import exceptions as ray_errors
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from reference import HParams
 from reference.progress import say
 
+from ..batch_size import process_bytes
 from ..errors import ClusterError, StopError, TaskError
 from ..messages import cut, printable
 from . import shipped
-from .dispatch import Attempt, Begun, Ended, Failure, Fault
+from .tasks import Attempt, Begun, Ended, Failure, Fault
 
 CPUS_PER_TASK = 4  # where nothing is asked for, and no node is there to be looked at
 TELL_S = 2.0  # how often a task says how far it is
@@ -41,15 +43,16 @@ TaskFunction = Callable[[Any, Any, shipped.Here], Any]
 cloudpickle.register_pickle_by_value(shipped)
 
 
-def good_cpus_per_task(process_bytes: int) -> int:
+def good_cpus_per_task(hparams: HParams, dtype: str, memory_bytes: int | None) -> int:
     """CPUs of a task: one, or as many as leave each process the memory that it needs.
 
     As many processes as there are cores do more than fewer ones with more threads: docs/scale.md.
     """
+    needed = memory_bytes or process_bytes(hparams, dtype)
     found = []
     for node in _live_nodes():
         if cpus := int(node["Resources"].get("CPU", 0)):
-            n_fit = max(int(node["Resources"].get("memory", 0)) // process_bytes, 1)
+            n_fit = max(int(node["Resources"].get("memory", 0)) // needed, 1)
             found.append(-(-cpus // n_fit))
     return max(found, default=CPUS_PER_TASK)
 

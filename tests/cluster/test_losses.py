@@ -39,8 +39,7 @@ def test_a_node_that_is_killed(nodes, begin, gate, job, point):
     gate.open()
     report = running.result(PATIENCE_S)
     see_that_all_is_there(report, output, expected)
-    # Twice where the part was begun there again before Ray knew.
-    assert report.cluster["losses"] in (1, 2)
+    assert report.cluster["losses"] >= 1  # again where it was begun there before Ray knew
     assert report.cluster["failures"] == 0
 
 

@@ -20,8 +20,8 @@ from reference import load_model
 from reference.models import DEMO_DIR
 from runner.check_report import CheckReport
 from runner.checker import Checker
-from runner.cluster.dispatch import Begun, Ended, Failure, Fault
 from runner.cluster.node_model import NodeModel, from_anywhere
+from runner.cluster.tasks import Begun, Ended, Failure, Fault
 from runner.engine_scorer import EngineScorer
 from runner.errors import ClusterError, NodeError, TaskError
 from runner.records import Completion, Reject

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference import PicobatchError
-from runner.cluster.dispatch import Begun, Dispatch, Ended, Failure, Fault, Rules
+from runner.cluster.dispatch import Dispatch, Rules
+from runner.cluster.tasks import Begun, Ended, Failure, Fault
 from runner.errors import ClusterError
 
 LOST = Failure(Fault.LOST, "", PicobatchError("its node went away"))

@@ -15,9 +15,9 @@ from reference import HParams
 from runner.batch_size import process_bytes
 from runner.cli import cli
 from runner.cluster import drive, ray_cluster, ray_session
-from runner.cluster.dispatch import Attempt, Begun, Ended, Failure, Fault
 from runner.cluster.node_model import from_anywhere
 from runner.cluster.part_task import HowFar
+from runner.cluster.tasks import Attempt, Begun, Ended, Failure, Fault
 from runner.effort import Effort
 from runner.errors import ClusterError, InputError, NodeError, SettingsError, StopError, TaskError
 from runner.outcome import Outcome
@@ -90,7 +90,7 @@ def do(tmp_path, monkeypatch):
 
     monkeypatch.setattr(ray_session, "open_ray", connected)
     monkeypatch.setattr(drive, "RayCluster", Here)
-    monkeypatch.setattr(drive, "good_cpus_per_task", lambda _: 1)
+    monkeypatch.setattr(drive, "good_cpus_per_task", lambda *_: 1)
     monkeypatch.setattr(drive, "slots_now", lambda *_: {"here": 2})
     lines = [json.dumps({"prompt": f"one two {n}"}) + "\n" for n in range(24)]
     (tmp_path / "in.jsonl").write_text("".join(lines))
@@ -288,7 +288,7 @@ def test_a_task_has_one_cpu_or_what_leaves_each_process_its_memory(monkeypatch, 
         {"Resources": {"CPU": float(n), "memory": gib * 2**30}, "Alive": True} for n, gib in nodes
     ]
     monkeypatch.setattr(ray_cluster, "_live_nodes", lambda: found)
-    assert ray_cluster.good_cpus_per_task(1 << 30) == cpus
+    assert ray_cluster.good_cpus_per_task({}, "float32", 1 << 30) == cpus
 
 
 def test_a_process_takes_more_of_a_larger_model():
