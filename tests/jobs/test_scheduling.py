@@ -324,10 +324,14 @@ def runner_commands(text):
 
 
 def checked(arguments):
-    """Have click read a command as it would, and run nothing; returns what it understood."""
+    """Have click read a command as it would, and run nothing; returns what it understood.
+
+    As `runner`'s own: click keeps the `-h` of a command from the first time that it is asked.
+    """
     name, *arguments = arguments
     assert name in cli.commands, name
-    return cli.commands[name].make_context(name, arguments).params
+    whole = cli.make_context("runner", [name])
+    return cli.commands[name].make_context(name, arguments, parent=whole).params
 
 
 @pytest.mark.parametrize("path", sorted(NIGHTLY.iterdir()), ids=lambda path: path.name)
