@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import time
 
@@ -11,6 +12,7 @@ from tests.faults.jobs import done_parts
 from tests.faults.server import INTERRUPTED
 
 SIGNALS = 40  # of all kinds together
+IGNORED = re.compile(r"Exception ignored in.*?^SystemExit: \d+$", re.DOTALL | re.MULTILINE)
 
 
 def answers_of(job):
@@ -84,6 +86,8 @@ def test_two_signals_in_a_row(laws, new_job):
         outcome = child.outcome()
         # A second SIGINT is what Python makes of it: the command says that it was aborted.
         assert outcome.code in {128 + number, 1, 3, INTERRUPTED, -number}, outcome
-        assert "runner/" not in outcome.said, f"a traceback of ours: {outcome.said}"
+        # In a callback of Python's own none can exit: it is told, and the first signal holds.
+        said = IGNORED.sub("", outcome.said)
+        assert "runner/" not in said, f"a traceback of ours: {outcome.said}"
         laws.tally["jobs stopped by two signals"] += 1
         laws.ends_well(job, None if outcome.code != 3 else outcome)
