@@ -71,7 +71,7 @@ OPTIONS = {
     "--part-rows": "2",
     "--limit": "4",
     "--seed": "1",
-    "--memory": "1G",
+    "--memory": "8G",
     "--check-rows": "1",
     "--check-invariance": "1",
     "--batch-size": "2",

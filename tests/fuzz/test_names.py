@@ -98,7 +98,7 @@ def test_metrics_never_replace_an_input(here, name):
 
 def test_rows_run_alone_of_a_model_with_a_short_context(here):
     """A slot takes more than n_ctx tokens where that is no multiple of what slots grow by."""
-    report = run(seeds.settings("in.jsonl", "o.jsonl", check_invariance=5, memory=10**9))
+    report = run(seeds.settings("in.jsonl", "o.jsonl", check_invariance=5, memory=8 << 30))
     assert report.invariance.rows
     assert report.invariance.agrees
     assert rows_of(here / "o.jsonl")[0]["id"] == 1
