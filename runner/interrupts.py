@@ -10,10 +10,16 @@ from .errors import InterruptedJobError
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+def heeded() -> list[signal.Signals]:
+    """Those that this process does not ignore, as one does that a script began with `&`."""
+    return [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+
+
 class Interrupts:
     """Takes the first signal as a wish, which `check` passes on; a second one acts at once.
 
-    Signals can be taken in a program's main thread only: in others nothing is changed.
+    Signals can be taken in a program's main thread only: in others nothing is changed. One that
+    the process ignores stays ignored.
 
     Attributes
     ----------
@@ -27,7 +33,7 @@ class Interrupts:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._take) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._take) for number in heeded()}
         return self
 
     def __exit__(

@@ -3,10 +3,16 @@
 import atexit
 import os
 import shutil
+import signal
 import tempfile
+import threading
 
 # One thread per test process, before NumPy is loaded: pytest runs one process per core.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Begun by a script with `&` it would ignore Ctrl-C, and so would all that tests start.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nothing of the user's is read or written, and nothing is fetched from outside.
 SCRATCH = tempfile.mkdtemp(prefix="picobatch-tests-")

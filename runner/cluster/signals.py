@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from ..interrupts import SIGNALS
+from ..interrupts import heeded
 
 
 class Exits:
@@ -64,7 +64,7 @@ def held() -> Iterator[None]:
 
     with contextlib.ExitStack() as stack:
         if _is_main_thread():
-            for number in SIGNALS:
+            for number in heeded():
                 before = signal.signal(number, hold)
                 if before is not None:
                     stack.callback(signal.signal, number, before)
