@@ -198,8 +198,8 @@ class RunReport:
             named.append(f"failed: and {len(self.failed) - NAMED_FAILURES:,} parts more")
         return [
             *named,
-            f"{self.output}: not written, {count}. Mend that, and run the same command again: it "
-            "does only these.",
+            f"{self.output}: not written, {count}. Mend that, and run the same command again: "
+            "while inputs and model are the same it does only these.",
         ]
 
     @classmethod
