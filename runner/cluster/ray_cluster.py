@@ -103,7 +103,7 @@ class RayCluster:
     ) -> None:
         self._arguments = arguments
         self._cpus, self._memory = cpus_per_task, memory_bytes
-        self._sent = ray.put((function, payload))
+        self._shared = ray.put(cloudpickle.dumps((function, payload)))
         self._versions = shipped.installed()
         needed: dict[str, Any] = {"num_cpus": self._cpus, "max_retries": 0}
         if memory_bytes is not None:
@@ -147,7 +147,9 @@ class RayCluster:
         self._refs[attempt] = remote.remote(
             self._cpus,
             self._versions,
-            [self._sent, ray.put(self._arguments(attempt.task))],
+            self._shared.hex(),
+            self._shared,
+            cloudpickle.dumps(self._arguments(attempt.task)),
             (attempt.task, attempt.number),
             self._tally,
             max(TELL_S, self.most_slots / TOLD_PER_S),

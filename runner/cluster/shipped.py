@@ -1,6 +1,9 @@
 """What runs on a node before it is known that our packages are there, as they are here.
 
 It is sent by value, so it takes nothing from them: a node without them, or with others, says so.
+
+No task waits by `ray.get` or `ray.wait`: Ray gives the CPUs of one that does to another, and the
+node then runs more than it has room for.
 """
 
 import time
@@ -48,7 +51,7 @@ class Here:
         self, attempt: Attempt, node_id: str, share: float, tally: Any, tell_s: float
     ) -> None:
         self.share = share
-        self._answer = tally.tell.remote(attempt, (node_id, None))
+        self._answer = tally.tell.remote(attempt, (node_id, None)).future()
         self._tell_s = tell_s
         self._attempt = attempt
         self._node_id = node_id
@@ -66,17 +69,16 @@ class Here:
         if (now_s := time.monotonic()) - self._told_s >= self._tell_s:
             self._told_s = now_s
             self.see_that_it_is_wanted()
-            self._answer = self._tally.tell.remote(self._attempt, (self._node_id, found()))
+            told = (self._node_id, found())
+            self._answer = self._tally.tell.remote(self._attempt, told).future()
 
     def see_that_it_is_wanted(self, wait_s: float = 0) -> None:
         """Hear what was answered to the last word."""
         import ray  # noqa: PLC0415 - here only its types would be known
 
-        if not ray.wait([self._answer], timeout=wait_s)[0]:
-            return
         try:
-            is_wanted = ray.get(self._answer)
-        except ray.exceptions.RayError:  # nobody is there to tell
+            is_wanted = self._answer.result(wait_s)
+        except (TimeoutError, ray.exceptions.RayError):  # not yet, or nobody is there to tell
             return
         if not is_wanted:
             raise UnwantedError("it is of no use any more")
@@ -85,7 +87,9 @@ class Here:
 def run_task(
     cpus: int,
     wanted: Mapping[str, str],
-    sent: list[Any],
+    name: str,
+    shared: bytes,
+    own: bytes,
     attempt: Attempt,
     tally: Any,
     tell_s: float,
@@ -100,9 +104,11 @@ def run_task(
         That are the task's.
     wanted : mapping of str to str
         The driver's `installed()`.
-    sent : list of two ObjectRef
-        A function with what all its tasks need, and this task's arguments. In a list Ray leaves
-        them for us to fetch, and to say what hinders that.
+    name : str
+        Of what is shared.
+    shared, own : bytes
+        A function with what all its tasks need, and this task's arguments, as Ray would write
+        them: it leaves bytes for us to read, and to say what hinders that.
     attempt : tuple of int
         Which start of which task.
     tally : actor
@@ -127,15 +133,12 @@ def run_task(
         differ = "; ".join(f"{n} is {found[n]}, with the driver {wanted[n]}" for n in other)
         return ended(NODE, f"{differ}; expected the same on all nodes. Install the driver's there.")
     try:
-        if (name := sent[0].hex()) not in _loaded:
-            _loaded[name] = ray.get(sent[0])
+        if name not in _loaded:
+            _loaded[name] = ray.cloudpickle.loads(shared)
         function, payload = _loaded[name]
-        argument = ray.get(sent[1])
+        argument = ray.cloudpickle.loads(own)
     except Exception as e:  # noqa: BLE001 - whatever its packages lack
-        if isinstance(e, ray.exceptions.RayError) and not hasattr(e, "client_exc"):
-            return ended(LOST, f"what the driver sent did not come: {e}")
-        cause = getattr(e, "client_exc", e)  # what Ray wraps
-        return ended(NODE, f"cannot load picobatch: {cause!r}; expected it as it is on the driver.")
+        return ended(NODE, f"cannot load picobatch: {e!r}; expected it as it is on the driver.")
     try:
         here.see_that_it_is_wanted(TOLD_S)  # and known where it is, should this process die of it
         return ended(None, function(payload, argument, here))

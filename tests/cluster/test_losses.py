@@ -2,13 +2,16 @@
 
 import os
 import signal
+import time
 
 import pytest
 
+from runner.cluster import shipped
 from tests.cluster.haunted import GATES, PATIENCE_S, wait_until, wait_until_gone
 from tests.cluster.jobs import N_PARTS, on_ray, see_that_all_is_there
 
 ELSEWHERE = "\ndef processor():\n    return 'Another kind (avx2)'\n"
+TALLY_S = 1.5
 
 
 @pytest.mark.parametrize("point", GATES)
@@ -78,3 +81,26 @@ def test_a_part_on_a_slow_node_is_done_elsewhere_in_the_end(nodes, begin, gate, 
     see_that_all_is_there(report, output, expected)
     assert report.cluster["spares"] >= 1
     assert report.cluster["failures"] == report.cluster["losses"] == 0
+
+
+def test_no_node_runs_more_than_it_has_room_for(nodes, begin, gate, job, monkeypatch):
+    """Ray gives away the CPU of a task that waits for something by its calls."""
+    source, output, expected = job
+
+    class SlowTally(shipped.Tally):
+        n_words = 0
+
+        def tell(self, attempt, told):
+            self.n_words += 1
+            time.sleep(TALLY_S if self.n_words <= 3 else 0)
+            return super().tell(attempt, told)
+
+    monkeypatch.setattr(shipped, "Tally", SlowTally)
+    gate.build(nodes, range(3), "rows are written")
+    nodes.wake()
+    running = begin(on_ray, source, output)
+    gate.wait_for(3)
+    gate.open()
+    report = running.result(PATIENCE_S)
+    see_that_all_is_there(report, output, expected)
+    assert len({pid for _, _, pid in gate.waiting()}) == 3
