@@ -24,6 +24,7 @@ from .catalog import describe_model, fetch_named, list_models
 from .check import check_directory, exit_code, summary
 from .errors import InterruptedJobError, SettingsError
 from .inspect import first_rows, inspect_path
+from .interrupts import heeded
 from .merge import merge
 from .messages import for_terminal, printable
 from .options import (
@@ -107,7 +108,8 @@ def cli() -> None:
     a job.
     """
     # What a scheduler sends: leave as after an error, so that no part is left behind.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    if signal.SIGTERM in heeded():
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
 
 
 @cli.command()

@@ -11,7 +11,7 @@ from tests.cluster.haunted import GATES, PATIENCE_S, wait_until, wait_until_gone
 from tests.cluster.jobs import N_PARTS, on_ray, see_that_all_is_there
 
 ELSEWHERE = "\ndef processor():\n    return 'Another kind (avx2)'\n"
-TALLY_S = 1.5
+TALLY_S = 1.5  # in which Ray would have begun another process
 
 
 @pytest.mark.parametrize("point", GATES)

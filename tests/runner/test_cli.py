@@ -188,6 +188,12 @@ def test_a_scheduler_that_ends_a_job_is_obeyed_as_an_error_is():
     assert caught.value.code == 128 + signal.SIGTERM
 
 
+def test_a_sigterm_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    CliRunner().invoke(cli, ["models"])
+    assert signal.signal(signal.SIGTERM, before) == signal.SIG_IGN
+
+
 def test_check_exits_with_4_where_a_graph_computes_something_else(exported, tmp_path):
     """A graph edited by hand, its manifest brought in line with it."""
     import onnx
