@@ -126,9 +126,9 @@ def test_a_cache_in_8_bits_holds_the_same_whichever_way_tokens_came(random_param
             assert one[name].dtype == np.int8
             # A number on an edge may fall to the other side: in 1,500 random models none did.
             assert np.abs(one[name].astype(int) - other[name]).max() <= 1
-            if n == 0:  # what 8 bits have not changed yet
-                diff = np.abs(one[name] * one[f"{name}_scale"] - floats[name])
-                assert (diff <= 0.501 * one[f"{name}_scale"]).all()
+            if n == 0:  # what 8 bits have not changed yet; in the smallest models some is cut off
+                numbers = np.clip(floats[name] / one[f"{name}_scale"], -128, 127)
+                assert np.abs(one[name] - numbers).max() <= 0.501
 
 
 def test_numbers_beyond_8_bits_are_cut_off():
